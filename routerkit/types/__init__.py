@@ -1,0 +1,1 @@
+"""What users hold: plain values, without behaviour beyond looking into themselves."""

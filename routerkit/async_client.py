@@ -1,0 +1,308 @@
+"""``AsyncClient``: the facade for tasks, on aiohttp."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from routerkit.core.effects import Await, Close, Effect, Emit, Open, Read, Send, Sleep, Step
+from routerkit.core.streaming import Ended
+from routerkit.facade import ClientBase, StreamBase
+from routerkit.transport.drive import Done, abandon, advance_async, unwind
+from routerkit.types.completion import Chunk, Completion
+from routerkit.types.model import Model
+from routerkit.types.policy import Timeouts
+from routerkit.types.route import Plan
+from routerkit.types.settings import Settings
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self, Unpack
+
+    from routerkit.transport.aiohttp import AiohttpTransport
+    from routerkit.transport.runtime import SystemRuntime
+    from routerkit.types.request import Messages, RequestParams
+
+
+class AsyncClient(ClientBase):
+    """Answers from an LLM gateway, even when models fail. One client serves any number of tasks, and of event loops.
+
+    The keywords are those of :class:`routerkit.Client`.
+    """
+
+    def _setup(self, settings: Settings, runtime: SystemRuntime | None) -> None:
+        super()._setup(settings, runtime)
+        self._transport: AiohttpTransport | None = None
+        self._performers: dict[type[Any], Callable[[Any], Awaitable[Any]]] = {
+            Send: self._send,
+            Open: self._open,
+            Read: lambda order: order.handle.read(order.seconds),
+            Close: self._now,
+            Sleep: lambda order: self._runtime.asleep(order.seconds),
+            Await: _wait,
+            Emit: self._now,
+        }
+
+    async def complete(
+        self,
+        messages: Messages,
+        *,
+        model: str | None = None,
+        fallback_models: Iterable[str] | None = None,
+        timeout: float | Timeouts | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        allow_any_price: bool = False,
+        **params: Unpack[RequestParams],
+    ) -> Completion:
+        """One whole answer; as :meth:`routerkit.Client.complete`."""
+        request = self._request(
+            messages,
+            params,
+            stream=False,
+            model=model,
+            fallback_models=fallback_models,
+            timeout=timeout,
+            extra_body=extra_body,
+            extra_headers=extra_headers,
+            allow_any_price=allow_any_price,
+        )
+        completion: Completion = await self._drive(self.router.complete(request))
+        return completion
+
+    def stream(
+        self,
+        messages: Messages,
+        *,
+        model: str | None = None,
+        fallback_models: Iterable[str] | None = None,
+        timeout: float | Timeouts | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        allow_any_price: bool = False,
+        **params: Unpack[RequestParams],
+    ) -> AsyncStream:
+        """The same, chunk by chunk; as :meth:`routerkit.Client.stream`.
+
+        Nothing is sent before ``async with``, ``await`` or the first chunk.
+        """
+        request = self._request(
+            messages,
+            params,
+            stream=True,
+            model=model,
+            fallback_models=fallback_models,
+            timeout=timeout,
+            extra_body=extra_body,
+            extra_headers=extra_headers,
+            allow_any_price=allow_any_price,
+        )
+        return AsyncStream(self, self._step(self.router.stream(request)))
+
+    async def models(self, *, refresh: bool = False) -> list[Model]:
+        """The gateway's catalogue; as :meth:`routerkit.Client.models`."""
+        return list(await self._drive(self.router.models(self.settings.timeouts, refresh=refresh)))
+
+    async def model(self, model: str) -> Model:
+        """One entry of the catalogue. Raises InvalidRequestError when there is none of that id."""
+        found: Model = await self._drive(self.router.model(model, self.settings.timeouts))
+        return found
+
+    async def explain(
+        self,
+        messages: Messages,
+        *,
+        model: str | None = None,
+        fallback_models: Iterable[str] | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        allow_any_price: bool = False,
+        **params: Unpack[RequestParams],
+    ) -> Plan:
+        """The plan of a call, without sending it; as :meth:`routerkit.Client.explain`."""
+        request = self._request(
+            messages,
+            params,
+            stream=False,
+            model=model,
+            fallback_models=fallback_models,
+            timeout=None,
+            extra_body=extra_body,
+            extra_headers=None,
+            allow_any_price=allow_any_price,
+        )
+        plan: Plan = await self._drive(self.router.explain(request))
+        return plan
+
+    @property
+    def chat(self) -> AsyncChat:
+        """``await client.chat.completions.create(...)``, the OpenAI SDK's shape."""
+        return AsyncChat(self)
+
+    async def aclose(self) -> None:
+        """Close the connections of this event loop; the client can no longer be used."""
+        if self._root is self:
+            self._closed = True
+            if self._transport is not None:
+                await self._transport.close()
+
+    close = aclose
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def _drive(self, step: Step[Any]) -> Any:
+        outcome = await advance_async(self._step(step), self._perform, self._perform_now)
+        return outcome.value  # type: ignore[union-attr]  # it delivers nothing
+
+    def _perform(self, order: Any) -> Any:
+        return self._performers[order.__class__](order)
+
+    def _perform_now(self, order: Effect) -> None:
+        if isinstance(order, Close):
+            order.handle.close(reusable=order.reusable)
+        elif isinstance(order, Emit):
+            self._emit(order)
+
+    async def _now(self, order: Close | Emit) -> None:
+        self._perform_now(order)
+
+    def _send(self, order: Send) -> Any:
+        return self._connected().send(order)
+
+    def _open(self, order: Open) -> Any:
+        return self._connected().open(order)
+
+    def _connected(self) -> AiohttpTransport:
+        if self._transport is None:
+            from routerkit.transport.aiohttp import AiohttpTransport
+
+            gateway = self.settings.gateway
+            self._transport = AiohttpTransport(gateway.base_url, gateway.ca_file)
+        return self._transport
+
+    def _forked(self) -> None:
+        super()._forked()
+        if self._transport is not None:
+            self._transport.forget()
+
+
+class AsyncStream(StreamBase):
+    """An answer as it comes: ``async with client.stream(...) as stream: async for chunk in stream: ...``."""
+
+    def __init__(self, client: AsyncClient, step: Step[Ended]) -> None:
+        self._client = client
+        self._step: Step[Ended] | None = step
+        self._batch: Iterator[Chunk] = iter(())
+        self._begun = False
+
+    def __await__(self) -> Generator[Any, Any, Self]:
+        return self._begin().__await__()
+
+    async def __aenter__(self) -> Self:
+        return await self._begin()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __aiter__(self) -> AsyncIterator[Chunk]:
+        return self
+
+    async def __anext__(self) -> Chunk:
+        while True:
+            for chunk in self._batch:
+                return chunk
+            if self._step is None:
+                raise StopAsyncIteration
+            await self._advance()
+
+    async def text(self) -> AsyncIterator[str]:
+        """Only the text, chunk by chunk; empty pieces left out."""
+        async for chunk in self:
+            if chunk.text:
+                yield chunk.text
+
+    async def aclose(self) -> None:
+        """Give up the rest: the connection is closed at once. Harmless when the stream has ended."""
+        step, self._step = self._step, None
+        self._batch = iter(())
+        if step is not None:
+            unwind(step, self._client._perform_now)
+
+    close = aclose
+
+    def __del__(self) -> None:
+        step = getattr(self, "_step", None)
+        if step is not None and self._begun:
+            unwind(step, abandon)
+            warnings.warn("a stream was neither closed nor read to its end", ResourceWarning, stacklevel=2, source=self)
+
+    async def _begin(self) -> Self:
+        if not self._begun:
+            await self._advance()
+        return self
+
+    async def _advance(self) -> None:
+        step, self._step = self._step, None
+        if step is None:
+            return
+        self._begun = True
+        outcome = await advance_async(step, self._client._perform, self._client._perform_now)
+        if isinstance(outcome, Done):
+            self._ended = outcome.value
+        else:
+            self._step = step
+            self._batch = iter(outcome)
+
+
+class AsyncChat:
+    """The OpenAI SDK's shape, for those who come from it."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self.completions = AsyncCompletions(client)
+
+
+class AsyncCompletions:
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    @overload
+    async def create(self, *, messages: Messages, stream: Literal[True], **options: Any) -> AsyncStream: ...
+    @overload
+    async def create(
+        self, *, messages: Messages, stream: Literal[False] | None = None, **options: Any
+    ) -> Completion: ...
+    async def create(
+        self, *, messages: Messages, stream: bool | None = None, **options: Any
+    ) -> Completion | AsyncStream:
+        """:meth:`AsyncClient.complete`, or with ``stream=True`` :meth:`AsyncClient.stream`; the same keywords."""
+        if stream:
+            return await self._client.stream(messages, **options)
+        return await self._client.complete(messages, **options)
+
+
+async def _wait(order: Await) -> bool:
+    loop = asyncio.get_running_loop()
+    event = asyncio.Event()
+
+    def wake() -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(event.set)
+
+    order.latch.subscribe(wake)
+    try:
+        await asyncio.wait_for(event.wait(), order.seconds)
+    except asyncio.TimeoutError:
+        return order.latch.is_set
+    finally:
+        order.latch.unsubscribe(wake)
+    return True

@@ -1,0 +1,297 @@
+"""``Client``: the facade for threads, on requests."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from routerkit.core.effects import Await, Close, Emit, Open, Read, Send, Sleep, Step
+from routerkit.core.streaming import Ended
+from routerkit.facade import ClientBase, StreamBase
+from routerkit.transport.drive import Done, abandon, advance, unwind
+from routerkit.types.completion import Chunk, Completion
+from routerkit.types.model import Model
+from routerkit.types.policy import Timeouts
+from routerkit.types.route import Plan
+from routerkit.types.settings import Settings
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self, Unpack
+
+    from routerkit.transport.requests import RequestsTransport
+    from routerkit.transport.runtime import SystemRuntime
+    from routerkit.types.request import Messages, RequestParams
+
+
+class Client(ClientBase):
+    """Answers from an LLM gateway, even when models fail. One client serves any number of threads.
+
+    Keywords: ``api_key``, ``gateway`` (``"openrouter"``, ``"infron"``, ``"onerouter"`` or a :class:`Gateway`), ``base_url``,
+    ``default_model``, ``fallback_models``, ``strategy``, ``fallback_strategy``, ``timeout`` (seconds or :class:`Timeouts`),
+    ``retry`` (:class:`RetryPolicy`), ``breaker`` (:class:`BreakerPolicy`), ``catalog_ttl`` (seconds), ``dev_mode``,
+    ``dev_script``, ``dev_pace`` (seconds), ``store``, ``observers``, ``app_url``, ``app_title``. What is not given is read from
+    the environment. Raises ConfigurationError.
+    """
+
+    def _setup(self, settings: Settings, runtime: SystemRuntime | None) -> None:
+        super()._setup(settings, runtime)
+        self._transport: RequestsTransport | None = None
+        self._transport_lock = threading.Lock()
+        self._performers: dict[type[Any], Callable[[Any], Any]] = {
+            Send: self._send,
+            Open: self._open,
+            Read: lambda order: order.handle.read(order.seconds),
+            Close: lambda order: order.handle.close(reusable=order.reusable),
+            Sleep: lambda order: self._runtime.sleep(order.seconds),
+            Await: _wait,
+            Emit: self._emit,
+        }
+
+    def complete(
+        self,
+        messages: Messages,
+        *,
+        model: str | None = None,
+        fallback_models: Iterable[str] | None = None,
+        timeout: float | Timeouts | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        allow_any_price: bool = False,
+        **params: Unpack[RequestParams],
+    ) -> Completion:
+        """One whole answer.
+
+        ``messages``: a string, or a list of message dicts; content parts pass through untouched. ``model`` and
+        ``fallback_models`` replace the client's for this call. ``timeout``: the call's deadline in seconds, or :class:`Timeouts`.
+        ``params``: every documented request parameter (``tools``, ``temperature``, …); ``None`` means "not sent". What is not
+        known goes through ``extra_body``. ``allow_any_price``: catalogue models of any price may answer as a last resort.
+
+        Raises InvalidRequestError before sending, else a RouterKitError whose ``route`` tells what was tried.
+        """
+        request = self._request(
+            messages,
+            params,
+            stream=False,
+            model=model,
+            fallback_models=fallback_models,
+            timeout=timeout,
+            extra_body=extra_body,
+            extra_headers=extra_headers,
+            allow_any_price=allow_any_price,
+        )
+        completion: Completion = self._drive(self.router.complete(request))
+        return completion
+
+    def stream(
+        self,
+        messages: Messages,
+        *,
+        model: str | None = None,
+        fallback_models: Iterable[str] | None = None,
+        timeout: float | Timeouts | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        allow_any_price: bool = False,
+        **params: Unpack[RequestParams],
+    ) -> Stream:
+        """The same, chunk by chunk. Returns at the first content; a failure before it has moved to another model unseen.
+
+        Use it with ``with``, or read it to its end: an open stream holds a connection. Iterating raises
+        StreamInterruptedError when the answer breaks off.
+        """
+        request = self._request(
+            messages,
+            params,
+            stream=True,
+            model=model,
+            fallback_models=fallback_models,
+            timeout=timeout,
+            extra_body=extra_body,
+            extra_headers=extra_headers,
+            allow_any_price=allow_any_price,
+        )
+        return Stream(self, self._step(self.router.stream(request)))
+
+    def models(self, *, refresh: bool = False) -> list[Model]:
+        """The gateway's catalogue, an hour old at most unless the gateway cannot be asked. ``refresh`` asks it anyway.
+
+        Raises APIError, DeadlineExceededError.
+        """
+        return list(self._drive(self.router.models(self.settings.timeouts, refresh=refresh)))
+
+    def model(self, model: str) -> Model:
+        """One entry of the catalogue. Raises InvalidRequestError when there is none of that id."""
+        found: Model = self._drive(self.router.model(model, self.settings.timeouts))
+        return found
+
+    def explain(
+        self,
+        messages: Messages,
+        *,
+        model: str | None = None,
+        fallback_models: Iterable[str] | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        allow_any_price: bool = False,
+        **params: Unpack[RequestParams],
+    ) -> Plan:
+        """The plan of a call, with the reason for each model in it and out of it.
+
+        Nothing is sent, except for the catalogue when none is in memory. Raises APIError when that cannot be had.
+        """
+        request = self._request(
+            messages,
+            params,
+            stream=False,
+            model=model,
+            fallback_models=fallback_models,
+            timeout=None,
+            extra_body=extra_body,
+            extra_headers=None,
+            allow_any_price=allow_any_price,
+        )
+        plan: Plan = self._drive(self.router.explain(request))
+        return plan
+
+    @property
+    def chat(self) -> Chat:
+        """``client.chat.completions.create(...)``, the OpenAI SDK's shape."""
+        return Chat(self)
+
+    def close(self) -> None:
+        """Close idle connections; the client can no longer be used. A client made by :meth:`with_options` closes nothing."""
+        if self._root is self:
+            self._closed = True
+            transport, self._transport = self._transport, None
+            if transport is not None:
+                transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _drive(self, step: Step[Any]) -> Any:
+        return advance(self._step(step), self._perform).value  # type: ignore[union-attr]  # it delivers nothing
+
+    def _perform(self, order: Any) -> Any:
+        return self._performers[order.__class__](order)
+
+    def _send(self, order: Send) -> Any:
+        return self._connected().send(order)
+
+    def _open(self, order: Open) -> Any:
+        return self._connected().open(order)
+
+    def _connected(self) -> RequestsTransport:
+        transport = self._transport
+        if transport is None:
+            from routerkit.transport.requests import RequestsTransport
+
+            with self._transport_lock:
+                transport = self._transport
+                if transport is None:
+                    gateway = self.settings.gateway
+                    transport = self._transport = RequestsTransport(gateway.base_url, gateway.ca_file)
+        return transport
+
+    def _forked(self) -> None:
+        super()._forked()
+        self._transport_lock = threading.Lock()
+        if self._transport is not None:
+            self._transport.forget()
+
+
+class Stream(StreamBase):
+    """An answer as it comes. Iterate over it, inside ``with``; ``close()`` gives it up early."""
+
+    def __init__(self, client: Client, step: Step[Ended]) -> None:
+        self._client = client
+        self._step: Step[Ended] | None = step
+        self._batch: Iterator[Chunk] = iter(())
+        self._advance()
+
+    def __iter__(self) -> Iterator[Chunk]:
+        while True:
+            yield from self._batch
+            if self._step is None:
+                return
+            self._advance()
+
+    def __next__(self) -> Chunk:
+        for chunk in self:
+            return chunk
+        raise StopIteration
+
+    def text(self) -> Iterator[str]:
+        """Only the text, chunk by chunk; empty pieces left out."""
+        for chunk in self:
+            if chunk.text:
+                yield chunk.text
+
+    def close(self) -> None:
+        """Give up the rest: the connection is closed at once. Harmless when the stream has ended."""
+        step, self._step = self._step, None
+        self._batch = iter(())
+        if step is not None:
+            unwind(step, self._client._perform)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        step = getattr(self, "_step", None)
+        if step is not None:
+            unwind(step, abandon)
+            warnings.warn("a stream was neither closed nor read to its end", ResourceWarning, stacklevel=2, source=self)
+
+    def _advance(self) -> None:
+        step, self._step = self._step, None
+        if step is None:
+            return
+        outcome = advance(step, self._client._perform)
+        if isinstance(outcome, Done):
+            self._ended = outcome.value
+        else:
+            self._step = step
+            self._batch = iter(outcome)
+
+
+class Chat:
+    """The OpenAI SDK's shape, for those who come from it."""
+
+    def __init__(self, client: Client) -> None:
+        self.completions = Completions(client)
+
+
+class Completions:
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    @overload
+    def create(self, *, messages: Messages, stream: Literal[True], **options: Any) -> Stream: ...
+    @overload
+    def create(self, *, messages: Messages, stream: Literal[False] | None = None, **options: Any) -> Completion: ...
+    def create(self, *, messages: Messages, stream: bool | None = None, **options: Any) -> Completion | Stream:
+        """:meth:`Client.complete`, or with ``stream=True`` :meth:`Client.stream`; the same keywords."""
+        return self._client.stream(messages, **options) if stream else self._client.complete(messages, **options)
+
+
+def _wait(order: Await) -> bool:
+    event = threading.Event()
+    order.latch.subscribe(event.set)
+    try:
+        return event.wait(order.seconds)
+    finally:
+        order.latch.unsubscribe(event.set)

@@ -1,0 +1,359 @@
+"""The life of a call: one target after the other until one answers.
+
+:func:`pursue` is the ladder that completions and streams share, :func:`complete` a whole completion, read from top to bottom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import attrs
+
+from routerkit.core.answer import judge
+from routerkit.core.effects import Cancelled, Failure, HttpRequest, Send, Step, TransportFailure, send, sleep
+from routerkit.core.failure import (
+    api_error,
+    detail_of,
+    failure_signal,
+    parse_json,
+    remembered_error,
+    request_id_of,
+)
+from routerkit.core.health import Admission
+from routerkit.core.itinerary import Itinerary
+from routerkit.core.ledger import Ledger
+from routerkit.core.pricing import cost_of
+from routerkit.core.retry import jittered, spread, waits
+from routerkit.core.verdict import OK, Ending, Signal, classify
+from routerkit.errors import DeadlineExceededError, NoEligibleModelError, RouterKitError
+from routerkit.types.completion import Completion, CostSource, Usage
+from routerkit.types.event import AttemptFinished, CallFinished
+from routerkit.types.request import ChatRequest
+from routerkit.types.route import Attempt, Candidate, Plan, Wait
+from routerkit.types.verdict import Action, Blame, Sample, Sent, Verdict
+
+if TYPE_CHECKING:
+    from routerkit.core.router import Router
+
+MAX_RESPONSE = 64 * 1024 * 1024
+"""Bytes of an answer, decompressed."""
+MIN_USEFUL = 1.0
+"""Seconds that must be left for another attempt to make sense, or a tenth of the call's total where that is less."""
+_TOLERANCE = 0.005
+"""Seconds by which a transport's clock may run ahead of ours."""
+
+_TRANSPARENT = frozenset({"stale_connection", "misdirected"})
+"""Verdicts after which the same target is asked once more, on a new connection, at no charge."""
+_CLOCKS = frozenset({Failure.CONNECT_TIMEOUT, Failure.FIRST_BYTE_TIMEOUT, Failure.READ_TIMEOUT})
+
+T = TypeVar("T")
+
+
+@attrs.define(eq=False)
+class Result(Generic[T]):
+    """What one attempt gave: a value, when the verdict says return."""
+
+    verdict: Verdict
+    value: T | None = None
+
+
+@attrs.define(eq=False)
+class Trial:
+    """One attempt under way: where, with whose leave, since when."""
+
+    candidate: Candidate
+    admission: Admission
+    fresh: bool = False
+    """On a new connection."""
+    status: int | None = None
+    request_id: str | None = None
+    first_token: float | None = None
+
+
+class Call:
+    """One call under way: its request, its deadline, its account."""
+
+    def __init__(self, router: Router, request: ChatRequest) -> None:
+        now = router.runtime.monotonic()
+        self.router = router
+        self.request = request
+        self.deadline = now + request.total
+        self.ledger = Ledger(now)
+        self.itinerary = Itinerary(router, request, self.ledger, self.deadline)
+
+    def now(self) -> float:
+        return self.router.runtime.monotonic()
+
+    def left(self) -> float:
+        """Seconds until the deadline."""
+        return self.deadline - self.router.runtime.monotonic()
+
+    def http_request(self, trial: Trial) -> HttpRequest:
+        router, request = self.router, self.request
+        gateway = router.settings.gateway
+        headers = {**router.headers, **request.headers} if request.headers else router.headers
+        if gateway.usage_parameter and not request.stream:
+            body = request.body(trial.candidate.target.model, usage={"include": True})
+        else:
+            body = request.body(trial.candidate.target.model)
+        return HttpRequest("POST", router.chat_url, headers, body, router.credential, trial.fresh)
+
+    def signal(self, **fields: Any) -> Signal:
+        """A signal with what the call knows beside the outcome."""
+        return Signal(
+            wall=self.router.runtime.wall(),
+            routing_preferences="provider" in self.request.params,
+            insured=self.router.settings.gateway.insures_failures,
+            **fields,
+        )
+
+    def failed_signal(self, trial: Trial, failure: TransportFailure) -> Signal:
+        """The signal of a transport's failure; one of its clocks may have been the call's own deadline."""
+        if failure.failure in _CLOCKS and self.left() <= _TOLERANCE:
+            return self.late_signal(trial, failure.sent)
+        return failure_signal(failure)
+
+    def late_signal(self, trial: Trial, sent: Sent) -> Signal:
+        """The deadline cut the attempt. That blames the model only if it had been slow by its own measure."""
+        healthy = self.router.settings.breaker.slow_first_token
+        waited = self.request.stream and trial.first_token is None
+        return Signal(
+            ending=Ending.DEADLINE, sent=sent, outlasted=waited and self.now() - trial.admission.started >= healthy
+        )
+
+    def conclude(self, trial: Trial, signal: Signal, verdict: Verdict | None = None, detail: str = "") -> Step[Verdict]:
+        """Settle an attempt that gave no answer: breaker, cooldown, account, observers."""
+        verdict = classify(signal) if verdict is None else verdict
+        trial.admission.settle(verdict.sample, verdict.blame)
+        target = trial.candidate.target
+        self.router.health.cool(target, self.router.key, verdict, signal.status)
+        error = api_error(verdict, signal, target, detail)
+        self.ledger.failures.append((verdict, error))
+        trial.status, trial.request_id = signal.status or trial.status, error.request_id or trial.request_id
+        return (yield from self.record(trial, verdict, detail or detail_of(signal)))
+
+    def record(self, trial: Trial, verdict: Verdict, detail: str = "") -> Step[Verdict]:
+        """Enter an attempt into the account and tell observers."""
+        started = trial.admission.started
+        attempt = Attempt(
+            trial.candidate.target,
+            trial.candidate.origin,
+            verdict,
+            started - self.ledger.started,
+            self.now() - started,
+            trial.status,
+            detail,
+            trial.request_id,
+            trial.first_token,
+        )
+        self.ledger.attempts.append(attempt)
+        if self.router.news:
+            yield from self.router.report(AttemptFinished(attempt))
+        return verdict
+
+    def cost(self, raw: dict[str, Any], model: str) -> tuple[Decimal | None, CostSource]:
+        usage = raw.get("usage")
+        snapshot = self.router.catalog.peek()
+        return cost_of(Usage(usage if isinstance(usage, dict) else {}), snapshot.get(model) if snapshot else None)
+
+    def close(self, error: str | None = None, cost: Decimal | None = None) -> Step[None]:
+        """The call has ended: tell observers."""
+        if self.router.observed():
+            route = self.ledger.route(self.now(), cost)
+            yield from self.router.report(CallFinished(route, error, self.request.stream))
+
+
+def complete(router: Router, request: ChatRequest) -> Step[Completion]:
+    """One whole completion."""
+    call = Call(router, request)
+    try:
+        completion = yield from pursue(call, exchange)
+    except RouterKitError as error:
+        error.route = call.ledger.route(call.now())
+        yield from call.close(type(error).__name__)
+        raise
+    except Cancelled:
+        yield from call.close("Cancelled")
+        raise
+    yield from call.close(cost=completion.cost)
+    return completion
+
+
+def exchange(call: Call, trial: Trial) -> Step[Result[Completion]]:
+    """One attempt at a whole answer."""
+    try:
+        response = yield from connecting(call, trial, lambda: send(_order(call, trial)))
+    except TransportFailure as failure:
+        return Result((yield from call.conclude(trial, call.failed_signal(trial, failure), detail=failure.detail)))
+    except Cancelled:
+        yield from call.conclude(trial, Signal(ending=Ending.CANCELLED, sent=Sent.MAYBE))
+        raise
+    body = parse_json(response.body)
+    trial.status, trial.request_id = response.status, request_id_of(response.headers)
+    ending = judge(body) if response.status == 200 else None
+    if ending is not Ending.OK:
+        text = response.body[:2048] if body is None else b""
+        signal = call.signal(status=response.status, headers=response.headers, body=body, text=text, ending=ending)
+        return Result((yield from call.conclude(trial, signal)))
+    trial.admission.settle(Sample.OK, Blame.NOBODY)
+    yield from call.record(trial, OK)
+    model, gateway = trial.candidate.target.model, trial.candidate.target.gateway
+    cost, source = call.cost(body, model)
+    route = call.ledger.route(call.now(), cost)
+    completion = Completion(
+        body, model=model, gateway=gateway, route=route, cost=cost, cost_source=source, mock=response.mock
+    )
+    return Result(OK, completion)
+
+
+def connecting(call: Call, trial: Trial, order: Callable[[], Step[T]]) -> Step[T]:
+    """Perform an order; where it is proved that nothing was sent, once more at once on a new connection (gRPC's A6)."""
+    try:
+        return (yield from order())
+    except TransportFailure as failure:
+        unsent = failure.sent is Sent.NOT_SENT and failure.failure not in (Failure.TLS_VERIFY, Failure.LOCAL)
+        if not unsent or call.left() <= _TOLERANCE:
+            raise
+    trial.fresh = True
+    return (yield from order())
+
+
+def pursue(call: Call, attempt: Callable[[Call, Trial], Step[Result[T]]]) -> Step[T]:
+    """Try one target after the other until an attempt returns a value. Raises the error that says why none did."""
+    trial = yield from _first(call)
+    while True:
+        try:
+            result = yield from attempt(call, trial)
+        finally:
+            trial.admission.settle(Sample.NEUTRAL, Blame.NOBODY)
+        if result.value is not None:
+            return result.value
+        trial = yield from _after(call, trial, result.verdict)
+
+
+def _first(call: Call) -> Step[Trial]:
+    found = yield from call.itinerary.next()
+    if found is None:
+        raise _nothing_tried(call)
+    return Trial(*found)
+
+
+def _after(call: Call, trial: Trial, verdict: Verdict) -> Step[Trial]:
+    """Where to go after an attempt that failed."""
+    error = call.ledger.failures[-1][1]
+    if verdict.code in ("deadline", "deadline_slow"):
+        raise _too_late(call) from error
+    if verdict.action in (Action.FAIL, Action.NEXT_KEY):
+        raise error
+    if call.left() < min(MIN_USEFUL, call.request.total / 10):
+        raise _too_late(call) from error
+    if verdict.code in _TRANSPARENT and not trial.fresh:
+        call.ledger.free_attempts += 1
+        admission = call.itinerary.again(trial.candidate)
+        if admission is not None:
+            return Trial(trial.candidate, admission, fresh=True)
+    if call.ledger.charged >= call.router.settings.retry.max_attempts:
+        raise _failure(call)
+    if verdict.action is Action.RETRY_SAME:
+        again = yield from _same(call, trial, verdict)
+        if again is not None:
+            return again
+    if verdict.action is Action.NEXT_GATEWAY:
+        call.itinerary.exclude_gateway()
+    call.itinerary.require(verdict.condition, trial.candidate.model)
+    found = yield from call.itinerary.next()
+    if found is not None:
+        return Trial(*found)
+    if verdict.retry_if_last:
+        again = yield from _same(call, trial, verdict)
+        if again is not None:
+            return again
+    raise _failure(call)
+
+
+def _same(call: Call, trial: Trial, verdict: Verdict) -> Step[Trial | None]:
+    """Another attempt on the same target, after the wait it asked for or a backoff; ``None`` when that is not allowed."""
+    router = call.router
+    policy = router.settings.retry
+    tries = call.ledger.tries(trial.candidate.target)
+    if tries >= policy.max_same_target:
+        return None
+    if verdict.retry_after is not None:
+        pause, reason = spread(verdict.retry_after, router.runtime.random()), "the gateway asked for it"
+    else:
+        bounds = waits(policy)
+        bound = [next(bounds) for _ in range(tries)][-1]
+        pause, reason = jittered(bound, policy.jitter, router.runtime.random()), "backoff"
+    if (verdict.retry_after is not None and verdict.retry_after > policy.max_sleep) or pause >= call.left():
+        return None
+    if not router.health.may_retry(trial.candidate.target):
+        return None
+    call.ledger.waits.append(Wait(pause, reason))
+    yield from sleep(pause)
+    if call.left() < min(MIN_USEFUL, call.request.total / 10):
+        raise _too_late(call) from call.ledger.failures[-1][1]
+    admission = call.itinerary.again(trial.candidate)
+    return None if admission is None else Trial(trial.candidate, admission)
+
+
+def _order(call: Call, trial: Trial) -> Send:
+    timeouts, left = call.request.timeouts, max(call.left(), 0.001)
+    request = call.http_request(trial)
+    return Send(request, min(timeouts.connect, left), min(timeouts.first_byte, left), timeouts.idle, left, MAX_RESPONSE)
+
+
+def _too_late(call: Call) -> DeadlineExceededError:
+    ledger = call.ledger
+    asked = ", ".join(dict.fromkeys(str(attempt.target) for attempt in ledger.attempts)) or "no model"
+    return DeadlineExceededError(
+        f"no answer within the {call.request.total:g} s of the call (asked: {asked});"
+        " allow more with timeout=, or name faster models"
+    )
+
+
+def _failure(call: Call) -> RouterKitError:
+    """The error of a call whose attempts all failed: that of the one target there was, or the collective one."""
+    ledger = call.ledger
+    verdict, error = ledger.failures[-1]
+    unmet = verdict.condition.value != "any" and not call.itinerary.left
+    alone = (
+        len({attempt.target for attempt in ledger.attempts}) == 1
+        and not call.itinerary.refused
+        and not call.itinerary.left
+    )
+    return error if unmet or alone else ledger.collective()
+
+
+def _nothing_tried(call: Call) -> RouterKitError:
+    """The error of a call that could send nothing."""
+    refused = call.itinerary.refused
+    now = call.now()
+    if not refused:
+        skipped = call.ledger.skipped
+        if not skipped:
+            return NoEligibleModelError(
+                "no model to ask: pass model=, or set default_model= or OPENROUTER_DEFAULT_MODEL", plan=Plan()
+            )
+        shown = [f"  {skip.target}: {skip.reason}" for skip in skipped[:20]]
+        more = f"\n  and {len(skipped) - 20} more" if len(skipped) > 20 else ""
+        return NoEligibleModelError(
+            "no model may be asked; name one with model=, or see allow_any_price=:\n" + "\n".join(shown) + more,
+            plan=Plan((), tuple(skipped)),
+        )
+    times = [refusal.retry_at for _, refusal in refused if refusal.retry_at is not None]
+    wait = max(0.0, min(times) - now) if times else None
+    candidate, refusal = min(
+        refused, key=lambda item: item[1].retry_at if item[1].retry_at is not None else float("inf")
+    )
+    cooldown = refusal.cooldown
+    if cooldown is not None and (len(refused) == 1 or cooldown.verdict.blame is Blame.KEY):
+        return remembered_error(cooldown.verdict, cooldown.status, candidate.target, refusal.reason, wait)
+    lines = [f"  {each.target}: {why.reason}" for each, why in refused]
+    return NoEligibleModelError(
+        "no model may be asked now:\n" + "\n".join(lines),
+        plan=Plan((), tuple(call.ledger.skipped)),
+        retry_after=wait,
+        rate_limited=any(why.cooldown is not None and why.cooldown.verdict.blame is Blame.MODEL for _, why in refused),
+    )

@@ -1,0 +1,262 @@
+"""A gateway's list of models: read tolerantly, kept for an hour, fetched by one caller at a time.
+
+A fresh catalogue costs a dictionary lookup. After ``ttl`` (± 10 %) the next caller fetches it anew; whoever comes meanwhile is
+served the stale one at once, or waits when there is none. When a fetch fails, the last good copy serves for a day and the
+next fetch waits for 30 s · 2^n, ten minutes at most (RFC 5861's stale-while-revalidate and stale-if-error).
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import attrs
+from cachetools import TLRUCache
+
+from routerkit.core.effects import (
+    HttpRequest,
+    HttpResponse,
+    Latch,
+    Lock,
+    Runtime,
+    Send,
+    Step,
+    TransportFailure,
+    emit,
+    send,
+    wait_for,
+)
+from routerkit.core.failure import api_error, failure_signal, response_signal
+from routerkit.core.verdict import Ending, Signal, classify
+from routerkit.errors import APIError, DeadlineExceededError
+from routerkit.types.event import CatalogRefreshed
+from routerkit.types.gateway import Gateway
+from routerkit.types.model import Model, Pricing
+from routerkit.types.policy import Timeouts
+from routerkit.types.route import Target
+from routerkit.types.secret import Credential
+
+MAX_BYTES = 32 * 1024 * 1024
+MAX_MODELS = 200_000
+STALE_SECONDS = 86_400.0
+"""How long the last good copy serves when the gateway cannot be asked."""
+SHRINK = 0.2
+"""A list shorter than this share of the last one is believed only when it comes twice in a row."""
+
+_PRICES = tuple(field.name for field in attrs.fields(Pricing))
+
+
+@attrs.frozen(eq=False)
+class Snapshot:
+    """A catalogue as it was at one time."""
+
+    models: tuple[Model, ...]
+    by_id: dict[str, Model] = attrs.field(repr=False)
+    fetched: float
+    """On the monotonic clock."""
+    expires: float
+    dropped: int = 0
+    """Entries that could not be read, or came twice."""
+
+    def get(self, model: str) -> Model | None:
+        """The entry of a model id; ``:nitro``, ``:floor``, ``:online`` and other variants fall back on the model itself."""
+        return self.by_id.get(model) or self.by_id.get(model.partition(":")[0])
+
+
+class CatalogCache:
+    """One gateway's catalogue. Shared by all calls; its lock is never held over an effect."""
+
+    def __init__(self, gateway: Gateway, runtime: Runtime, ttl: float) -> None:
+        self.gateway = gateway
+        self._runtime = runtime
+        self._ttl = ttl
+        self._lock: Lock = runtime.lock()
+        self._kept: TLRUCache[str, Snapshot] = TLRUCache(
+            1, ttu=lambda _, snapshot, __: snapshot.fetched + STALE_SECONDS, timer=runtime.monotonic
+        )
+        self._fetching: Latch | None = None
+        self._failures = 0
+        self._error: APIError | None = None
+        self._not_before = 0.0
+        self._shrunk_to: int | None = None
+
+    def forget_fetch(self) -> None:
+        """In a forked child: the parent's fetch is not ours to wait for, and its lock may be held for ever."""
+        self._lock = self._runtime.lock()
+        self._fetching = None
+
+    def peek(self) -> Snapshot | None:
+        """What is in memory, stale or not; asks nobody."""
+        with self._lock:
+            return self._kept.get(self.gateway.name)
+
+    def get(
+        self, credential: Credential | None, timeouts: Timeouts, deadline: float, *, refresh: bool = False
+    ) -> Step[Snapshot]:
+        """The catalogue, at most ``ttl`` old where the gateway allows it.
+
+        Raises APIError when there is no copy and none can be had, DeadlineExceededError when that is not known in time.
+        ``refresh`` asks the gateway whatever the age.
+        """
+        while True:
+            now = self._runtime.monotonic()
+            with self._lock:
+                kept = self._kept.get(self.gateway.name)
+                if kept is not None and not refresh and (now < kept.expires or now < self._not_before):
+                    return kept
+                if kept is None and self._error is not None and now < self._not_before and not refresh:
+                    raise _again(self._error, self._not_before - now)
+                latch = self._fetching
+                if latch is None:
+                    latch = self._fetching = Latch()
+                    break
+            if kept is not None and not refresh:
+                return kept
+            refresh = False
+            if not (yield from wait_for(latch, max(0.0, deadline - now))):
+                raise DeadlineExceededError(
+                    f"no time left to wait for the catalogue of {self.gateway.label or self.gateway.name}"
+                )
+        try:
+            return (yield from self._fetch(credential, timeouts, deadline))
+        finally:
+            with self._lock:
+                self._fetching = None
+            latch.set()
+
+    def _fetch(self, credential: Credential | None, timeouts: Timeouts, deadline: float) -> Step[Snapshot]:
+        left = max(0.001, min(timeouts.total, deadline - self._runtime.monotonic()))
+        request = HttpRequest("GET", self.gateway.catalog_url, {"Accept": "application/json"}, None, credential)
+        order = Send(
+            request,
+            min(timeouts.connect, left),
+            min(timeouts.first_byte, left),
+            timeouts.idle,
+            left,
+            MAX_BYTES,
+        )
+        try:
+            response = yield from send(order)
+        except TransportFailure as failure:
+            signal, detail = failure_signal(failure), failure.detail
+        else:
+            outcome = self._read(response)
+            if isinstance(outcome, Snapshot):
+                self._keep(outcome)
+                yield from emit(CatalogRefreshed(self.gateway.name, len(outcome.models)))
+                return outcome
+            signal, detail = outcome
+        error = api_error(classify(signal), signal, Target(self.gateway.name, "the catalogue"), detail)
+        kept = self._failed(error)
+        yield from emit(CatalogRefreshed(self.gateway.name, len(kept.models) if kept else 0, error=error.code))
+        if kept is None:
+            raise error
+        return kept
+
+    def _read(self, response: HttpResponse) -> Snapshot | tuple[Signal, str]:
+        signal = response_signal(response, self._runtime.wall())
+        if response.status != 200 or signal.body is None:
+            return signal, ""
+        models, dropped = parse_catalog(signal.body)
+        if not models:
+            return attrs.evolve(signal, ending=Ending.MALFORMED), "no model in it"
+        kept = self.peek()
+        if kept is not None and len(models) < SHRINK * len(kept.models) and self._shrunk_to != len(models):
+            self._shrunk_to = len(models)
+            return attrs.evolve(signal, ending=Ending.MALFORMED), f"only {len(models)} models after {len(kept.models)}"
+        now = self._runtime.monotonic()
+        age = self._ttl * (0.9 + 0.2 * self._runtime.random())
+        return Snapshot(tuple(models), {model.id: model for model in models}, now, now + age, dropped)
+
+    def _keep(self, snapshot: Snapshot) -> None:
+        with self._lock:
+            self._kept[self.gateway.name] = snapshot
+            self._failures, self._error, self._shrunk_to, self._not_before = 0, None, None, 0.0
+
+    def _failed(self, error: APIError) -> Snapshot | None:
+        now = self._runtime.monotonic()
+        with self._lock:
+            pause = min(600.0, 30.0 * 2 ** min(self._failures, 10))
+            self._not_before = now + pause * (0.9 + 0.2 * self._runtime.random())
+            self._failures += 1
+            self._error = error
+            return self._kept.get(self.gateway.name)
+
+
+def _again(error: APIError, seconds: float) -> APIError:
+    again = type(error)(f"{error} (asked again in {seconds:.0f} s at the earliest)", **_fields(error))
+    again.retry_after = seconds
+    return again
+
+
+def _fields(error: APIError) -> dict[str, Any]:
+    names = ("status_code", "code", "error_type", "model", "gateway", "request_id")
+    return {name: getattr(error, name) for name in names}
+
+
+def parse_catalog(body: Any) -> tuple[list[Model], int]:
+    """The models of a catalogue answer, and how many entries were dropped because they had no id or came twice.
+
+    Reads OpenRouter's shape and OpenAI's bare one (``id`` only), in ``{"data": [...]}`` or as a bare list. Never raises.
+    """
+    entries = body if isinstance(body, list) else body.get("data") if isinstance(body, dict) else None
+    if not isinstance(entries, list):
+        return [], 0
+    models: dict[str, Model] = {}
+    for entry in entries[:MAX_MODELS]:
+        model = _model(entry)
+        if model is not None:
+            models.setdefault(model.id, model)
+    return list(models.values()), len(entries) - len(models)
+
+
+def _model(entry: Any) -> Model | None:
+    identity = entry.get("id") if isinstance(entry, dict) else None
+    if not isinstance(identity, str) or not identity.isprintable() or not 0 < len(identity) <= 200:
+        return None
+    architecture, provider = _dict(entry, "architecture"), _dict(entry, "top_provider")
+    return Model(
+        id=identity,
+        name=_str(entry, "name") or identity,
+        context_length=_positive(entry.get("context_length")) or _positive(provider.get("context_length")),
+        max_completion_tokens=_positive(provider.get("max_completion_tokens")),
+        pricing=Pricing(**{name: price(_dict(entry, "pricing").get(name)) for name in _PRICES}),
+        input_modalities=_words(architecture.get("input_modalities")),
+        output_modalities=_words(architecture.get("output_modalities")),
+        supported_parameters=frozenset(_words(entry.get("supported_parameters"))),
+        created=_positive(entry.get("created")),
+        expiration_date=_str(entry, "expiration_date"),
+        description=_str(entry, "description") or "",
+        raw=entry,
+    )
+
+
+def price(value: Any) -> Decimal | None:
+    """A price as Decimal; negative, missing, not finite or unreadable is ``None``: unknown, never free."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)) or len(str(value)) > 64:
+        return None
+    try:
+        number = Decimal(str(value).strip())
+    except InvalidOperation:
+        return None
+    return number if number.is_finite() and 0 <= number < 10**9 else None
+
+
+def _dict(entry: dict[str, Any], name: str) -> dict[str, Any]:
+    value = entry.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def _str(entry: dict[str, Any], name: str) -> str | None:
+    value = entry.get(name)
+    return value if isinstance(value, str) and value else None
+
+
+def _positive(value: Any) -> int | None:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**63 else None
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    return tuple(word for word in value if isinstance(word, str)) if isinstance(value, list) else ()

@@ -1,0 +1,290 @@
+"""What a client knows of the health of models, gateways and keys: breakers, cooldowns, retry budgets.
+
+One :class:`Health` serves all calls of a client, under one lock that is held for microseconds and never over an effect.
+Breakers learn from failures; a cooldown is a time until which a model, gateway or key is skipped because the server said so:
+it counts nothing, never grows and ends by itself.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TypeAlias
+
+import attrs
+from cachetools import TLRUCache
+
+from routerkit.core.breaker import Breaker, Permit
+from routerkit.core.effects import Lock, Runtime
+from routerkit.core.retry import RetryBudget
+from routerkit.core.verdict import GATEWAY_COOLDOWN_CAP
+from routerkit.types.event import BreakerChanged, BreakerState
+from routerkit.types.policy import BreakerPolicy, RetryPolicy
+from routerkit.types.route import Target
+from routerkit.types.verdict import Blame, Sample, Verdict
+
+MAX_ENTRIES = 10_000
+"""Of each kind: model ids may come from users, and memory must not grow with them."""
+STORM_MODELS = 3
+"""So many models of one key rate limited within ``STORM_SECONDS``: it is the key that is limited."""
+STORM_SECONDS = 10.0
+
+Scope: TypeAlias = tuple[str, str, str]
+"""(kind, gateway, model or key): what a cooldown applies to."""
+
+
+@attrs.frozen
+class Cooldown:
+    until: float
+    """On the monotonic clock."""
+    verdict: Verdict
+    """What caused it."""
+    status: int | None = None
+
+
+@attrs.frozen
+class Refusal:
+    """Why a target is not tried now."""
+
+    reason: str
+    retry_at: float | None
+    """On the monotonic clock; ``None``: not by waiting."""
+    cooldown: Cooldown | None = None
+    """``None``: its breaker refuses."""
+    gateway_wide: bool = False
+    """Whether it holds for every model of the gateway."""
+
+
+@attrs.define(eq=False)
+class TargetHealth:
+    breaker: Breaker
+    budget: RetryBudget
+
+
+class Admission:
+    """Leave to make one attempt: the permits of the model's and of the gateway's breaker. Settled once, else neutral."""
+
+    __slots__ = ("_gateway", "_health", "_model", "_settled", "started")
+
+    def __init__(self, health: Health, model: Permit, gateway: Permit, started: float) -> None:
+        self._health = health
+        self._settled = False
+        self._model = model
+        self._gateway = gateway
+        self.started = started
+
+    def settle(self, sample: Sample, blame: Blame) -> None:
+        """``ok`` is good news of both; anything else goes to the one blamed and is neutral for the other."""
+        if not self._settled:
+            self._settled = True
+            self._health.settle(self._model, self._gateway, sample, blame)
+
+
+class Health:
+    def __init__(
+        self,
+        runtime: Runtime,
+        breaker: BreakerPolicy,
+        retry: RetryPolicy,
+        notify: Callable[[BreakerChanged], object] | None = None,
+    ) -> None:
+        self._runtime = runtime
+        self._breaker_policy = breaker
+        self._retry_policy = retry
+        self._notify = notify
+        self._lock: Lock = runtime.lock()
+        self._targets: dict[Target, TargetHealth] = {}
+        self._gateways: dict[str, Breaker] = {}
+        self._cooldowns: TLRUCache[Scope, Cooldown] = TLRUCache(
+            MAX_ENTRIES, ttu=lambda _, cooldown, __: cooldown.until, timer=runtime.monotonic
+        )
+        self._limited: dict[str, deque[tuple[float, str]]] = {}
+        """Per gateway, when which models were rate limited last."""
+
+    def forget_lock(self) -> None:
+        """In a forked child: another thread of the parent may have held the lock."""
+        self._lock = self._runtime.lock()
+
+    def admit(
+        self, target: Target, key: str, *, lease: float, stream: bool, again: bool = False
+    ) -> Admission | Refusal:
+        """Leave for one attempt, or why not. Costs nothing but this.
+
+        ``again``: the call tried this target before, and waited; a cooldown that no server asked for does not stop it.
+        """
+        now = self._runtime.monotonic()
+        with self._lock:
+            resting = self._resting(target, key)
+            if resting is not None and not (
+                again and resting.cooldown and resting.cooldown.verdict.retry_after is None
+            ):
+                return resting
+            entry = self._entry(target, now)
+            gateway = self._gateway(target.gateway)
+            gateway_permit = gateway.acquire(now, lease=lease)
+            if gateway_permit is None:
+                return Refusal(f"the breaker of gateway {target.gateway} is {gateway.state}", gateway.retry_at(now))
+            permit = entry.breaker.acquire(now, lease=lease, watch=stream)
+            if permit is None:
+                gateway_permit.settle(Sample.NEUTRAL, now)
+                return Refusal(f"its breaker is {entry.breaker.state}", entry.breaker.retry_at(now))
+            entry.budget.deposit()
+            return Admission(self, permit, gateway_permit, now)
+
+    def peek(self, target: Target, key: str) -> Refusal | None:
+        """Why the target would be refused now, without taking anything."""
+        now = self._runtime.monotonic()
+        with self._lock:
+            resting = self._resting(target, key)
+            if resting is not None:
+                return resting
+            gateway = self._gateways.get(target.gateway)
+            entry = self._targets.get(target)
+            if gateway is not None and gateway.state is BreakerState.OPEN and (gateway.retry_at(now) or now + 1) > now:
+                return Refusal(f"the breaker of gateway {target.gateway} is open", gateway.retry_at(now))
+            if (
+                entry is not None
+                and entry.breaker.state is BreakerState.OPEN
+                and (entry.breaker.retry_at(now) or now + 1) > now
+            ):
+                return Refusal("its breaker is open", entry.breaker.retry_at(now))
+            return None
+
+    def panic(self, targets: list[Target], *, lease: float) -> tuple[Target, Admission] | None:
+        """One probe a second, to the target whose breakers open soonest, for a call that has no other target left."""
+        now = self._runtime.monotonic()
+        with self._lock:
+            for target in sorted(targets, key=lambda target: self._opens_at(target, now)):
+                gateway, entry = self._gateway(target.gateway), self._entry(target, now)
+                gateway_permit = gateway.acquire(now, lease=lease) or gateway.panic(now, lease=lease)
+                if gateway_permit is None:
+                    continue
+                permit = entry.breaker.acquire(now, lease=lease) or entry.breaker.panic(now, lease=lease)
+                if permit is not None:
+                    return target, Admission(self, permit, gateway_permit, now)
+                gateway_permit.settle(Sample.NEUTRAL, now)
+        return None
+
+    def settle(self, model: Permit, gateway: Permit, sample: Sample, blame: Blame) -> None:
+        """Called by :meth:`Admission.settle`."""
+        now = self._runtime.monotonic()
+        with self._lock:
+            model.settle(sample if blame is not Blame.GATEWAY else Sample.NEUTRAL, now)
+            gateway.settle(sample if blame is Blame.GATEWAY or sample is Sample.OK else Sample.NEUTRAL, now)
+
+    def record(self, target: Target, sample: Sample) -> None:
+        """A sample on a model after its permit was settled: a stream that broke."""
+        now = self._runtime.monotonic()
+        with self._lock:
+            self._entry(target, now).breaker.record(sample, now)
+
+    def may_retry(self, target: Target) -> bool:
+        """Whether the target's retry budget allows another attempt on it; it is then paid for."""
+        now = self._runtime.monotonic()
+        with self._lock:
+            return self._entry(target, now).budget.withdraw(now)
+
+    def cool(self, target: Target, key: str, verdict: Verdict, status: int | None) -> None:
+        """Let the blamed scope rest, as the verdict says."""
+        if not verdict.cooldown:
+            return
+        now = self._runtime.monotonic()
+        cooldown = Cooldown(now + verdict.cooldown, verdict, status)
+        with self._lock:
+            self._rest(_scope(target, key, verdict), cooldown)
+            if verdict.code == "rate_limited" and self._storm(target, now):
+                until = min(cooldown.until, now + GATEWAY_COOLDOWN_CAP)
+                self._rest(("key", target.gateway, key), Cooldown(until, verdict, status))
+
+    def states(self) -> dict[str, BreakerState]:
+        """The state of every breaker, by ``model on gateway`` or gateway."""
+        with self._lock:
+            states = {name: breaker.state for name, breaker in self._gateways.items()}
+            states.update({str(target): entry.breaker.state for target, entry in self._targets.items()})
+            return states
+
+    def cooldowns(self) -> dict[str, float]:
+        """Seconds left of every cooldown, by ``model on gateway``, gateway or ``key of gateway``."""
+        now = self._runtime.monotonic()
+        with self._lock:
+            return {_scope_name(scope): cooldown.until - now for scope, cooldown in self._cooldowns.items()}
+
+    def breaker(self, gateway: str, model: str | None = None) -> Breaker:
+        """For operators and tests: the breaker of a model, or of a whole gateway."""
+        with self._lock:
+            if model is None:
+                return self._gateway(gateway)
+            return self._entry(Target(gateway, model), self._runtime.monotonic()).breaker
+
+    def _resting(self, target: Target, key: str) -> Refusal | None:
+        cooldowns = self._cooldowns
+        if not len(cooldowns):
+            return None
+        scopes: list[Scope] = [("key", target.gateway, key), ("model", target.gateway, target.model)]
+        if target.model.endswith(":free"):
+            scopes.append(("free", target.gateway, key))
+        for scope in scopes:
+            cooldown = cooldowns.get(scope)
+            if cooldown is not None:
+                what = f"{_scope_name(scope)} rests" if scope[0] != "model" else "rests"
+                return Refusal(f"{what} after {cooldown.verdict.code}", cooldown.until, cooldown, scope[0] == "key")
+        return None
+
+    def _rest(self, scope: Scope, cooldown: Cooldown) -> None:
+        present = self._cooldowns.get(scope)
+        if present is None or present.until < cooldown.until:
+            self._cooldowns[scope] = cooldown
+
+    def _storm(self, target: Target, now: float) -> bool:
+        limited = self._limited.setdefault(target.gateway, deque(maxlen=16))
+        limited.append((now, target.model))
+        return len({model for when, model in limited if when > now - STORM_SECONDS}) >= STORM_MODELS
+
+    def _opens_at(self, target: Target, now: float) -> float:
+        model = self._entry(target, now).breaker.retry_at(now)
+        gateway = self._gateway(target.gateway).retry_at(now)
+        return float("inf") if model is None or gateway is None else max(model, gateway)
+
+    def _entry(self, target: Target, now: float) -> TargetHealth:
+        entry = self._targets.get(target)
+        if entry is None:
+            if len(self._targets) >= MAX_ENTRIES:
+                self._evict()
+            breaker = Breaker(self._breaker_policy, self._runtime.random, self._listener(str(target)))
+            entry = self._targets[target] = TargetHealth(breaker, RetryBudget(self._retry_policy, now))
+        return entry
+
+    def _evict(self) -> None:
+        """Drop the oldest tenth of those that are closed; an open breaker is never forgotten."""
+        closed = [target for target, entry in self._targets.items() if entry.breaker.state is BreakerState.CLOSED]
+        for target in closed[: MAX_ENTRIES // 10]:
+            del self._targets[target]
+
+    def _gateway(self, name: str) -> Breaker:
+        breaker = self._gateways.get(name)
+        if breaker is None:
+            breaker = self._gateways[name] = Breaker(self._breaker_policy, self._runtime.random, self._listener(name))
+        return breaker
+
+    def _listener(self, scope: str) -> Callable[[BreakerState, float], object] | None:
+        notify = self._notify
+        if notify is None:
+            return None
+        return lambda state, open_for: notify(BreakerChanged(scope, state, open_for))
+
+
+def _scope(target: Target, key: str, verdict: Verdict) -> Scope:
+    if verdict.code == "free_tier_exhausted":
+        return ("free", target.gateway, key)
+    if verdict.blame is Blame.KEY:
+        return ("key", target.gateway, key)
+    return ("model", target.gateway, target.model)
+
+
+def _scope_name(scope: Scope) -> str:
+    kind, gateway, name = scope
+    return (
+        f"{name} on {gateway}"
+        if kind == "model"
+        else f"the key of {gateway}{' (free models)' if kind == 'free' else ''}"
+    )

@@ -1,0 +1,178 @@
+"""What both facades share: making settings, building requests, telling observers, surviving a fork."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from routerkit.config import from_file, settings_from
+from routerkit.core.effects import Emit, Step
+from routerkit.core.router import Router
+from routerkit.core.streaming import Ended
+from routerkit.errors import ConfigurationError
+from routerkit.telemetry.observe import Observers
+from routerkit.transport.runtime import SystemRuntime
+from routerkit.types.completion import Completion
+from routerkit.types.policy import Timeouts
+from routerkit.types.request import ChatRequest
+from routerkit.types.route import Route
+from routerkit.types.settings import Settings
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from routerkit.transport.mock import MockTransport
+    from routerkit.types.request import Messages
+
+_living: weakref.WeakSet[ClientBase] = weakref.WeakSet()
+
+_CHANGEABLE = ("default_model", "fallback_models", "timeout", "retry", "app_url", "app_title")
+
+
+@attrs.frozen
+class Health:
+    """What a client knows of the health of its models and gateways now."""
+
+    breakers: dict[str, str]
+    """State (``closed``, ``open``, ``half_open``) by ``model on gateway``, and by gateway."""
+    cooldowns: dict[str, float]
+    """Seconds left, by ``model on gateway`` or key."""
+
+
+class ClientBase:
+    """Not for use by itself: :class:`routerkit.Client` and :class:`routerkit.AsyncClient` are made of it."""
+
+    def __init__(self, *, runtime: SystemRuntime | None = None, **options: Any) -> None:
+        self._setup(settings_from(os.environ, **options), runtime)
+
+    def _setup(self, settings: Settings, runtime: SystemRuntime | None) -> None:
+        self.settings = settings
+        """What the client was told; no key shows in its ``repr``."""
+        self._runtime = SystemRuntime() if runtime is None else runtime
+        self._observers = Observers(settings.observers)
+        self.router = Router(settings, self._runtime, self._observers.wanted)
+        self._mock: MockTransport | None = None
+        if settings.dev_mode is not None:
+            from routerkit.transport.mock import MockTransport
+
+            self._mock = MockTransport(settings.dev_mode, settings.gateway)
+        self._root: ClientBase = self
+        """The client that owns the connections; another one, when made by :meth:`with_options`."""
+        self._closed = False
+        _living.add(self)
+
+    @classmethod
+    def from_env(cls, env_file: str | os.PathLike[str] | None = None, **options: Any) -> Self:
+        """A client made from the environment, and from a ``.env`` file when one is named.
+
+        The environment wins over the file, and ``options`` (those of the constructor) over both. Raises ConfigurationError.
+        """
+        runtime = options.pop("runtime", None)
+        values = os.environ if env_file is None else {**from_file(env_file), **os.environ}
+        client = cls.__new__(cls)
+        client._setup(settings_from(values, **options), runtime)
+        return client
+
+    def with_options(self, **options: Any) -> Self:
+        """The same client with another ``timeout``, ``default_model``, ``fallback_models``, ``retry``, ``app_url``, ``app_title``.
+
+        It shares connections, catalogue, breakers and cooldowns with this one, and lives as long: closing it closes nothing.
+        """
+        unknown = options.keys() - set(_CHANGEABLE)
+        if unknown:
+            raise ConfigurationError(
+                f"with_options({min(unknown)}=…): only {', '.join(_CHANGEABLE)} can differ; make another client for the rest"
+            )
+        checked = settings_from({}, api_key="unused-here", gateway=self.settings.gateway, **options)
+        changes = {("timeouts" if name == "timeout" else name) for name in options}
+        other = self.__class__.__new__(self.__class__)
+        other.__dict__.update(self.__dict__)
+        other.settings = attrs.evolve(self.settings, **{name: getattr(checked, name) for name in changes})
+        other.router = self.router.sharing(other.settings)
+        _living.add(other)
+        return other
+
+    def health(self) -> Health:
+        """Breakers and cooldowns as they are now, of this process."""
+        states = {name: str(state) for name, state in self.router.health.states().items()}
+        return Health(states, self.router.health.cooldowns())
+
+    def __repr__(self) -> str:
+        settings = self.settings
+        dev = ", dev mode" if settings.dev_mode else ""
+        return (
+            f"{type(self).__name__}(gateway={settings.gateway.name!r}, default_model={settings.default_model!r}{dev})"
+        )
+
+    def _request(
+        self,
+        messages: Messages,
+        params: Mapping[str, Any],
+        *,
+        stream: bool,
+        model: str | None,
+        fallback_models: Iterable[str] | None,
+        timeout: float | Timeouts | None,
+        extra_body: Mapping[str, Any] | None,
+        extra_headers: Mapping[str, str] | None,
+        allow_any_price: bool,
+    ) -> ChatRequest:
+        if self._root._closed:
+            raise ConfigurationError("this client is closed")
+        return ChatRequest.build(
+            messages,
+            params,
+            model=model,
+            fallback_models=fallback_models,
+            extra_body=extra_body,
+            extra_headers=extra_headers,
+            timeouts=self.settings.timeouts if timeout is None else Timeouts.of(timeout),
+            stream=stream,
+            allow_any_price=allow_any_price,
+        )
+
+    def _step(self, step: Step[Any]) -> Step[Any]:
+        """A step as it is to be driven: in dev mode, without a network."""
+        return step if self._mock is None else self._mock.carry(step)
+
+    def _emit(self, order: Emit) -> None:
+        self._observers.notify(order.event)
+
+    def _forked(self) -> None:
+        self.router.forked()
+        if self._mock is not None:
+            self._mock.forked()
+
+
+class StreamBase:
+    """What both kinds of stream know once they have ended."""
+
+    _ended: Ended | None = None
+    _completion: Completion | None = None
+
+    @property
+    def completion(self) -> Completion:
+        """The whole answer, put together from the chunks. Raises RuntimeError before the stream has ended."""
+        if self._ended is None:
+            raise RuntimeError("the stream has not ended: read all its chunks first")
+        if self._completion is None:
+            self._completion = self._ended.completion()
+        return self._completion
+
+    @property
+    def route(self) -> Route | None:
+        """What was tried, in order; ``None`` before the stream has ended."""
+        return None if self._ended is None else self._ended.route
+
+
+def _after_fork_in_child() -> None:
+    for client in tuple(_living):
+        client._forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,38 @@
+"""The gateways that routerkit knows, as data."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from routerkit.errors import ConfigurationError
+from routerkit.types.gateway import Gateway, checked_url
+
+OPENROUTER = Gateway(
+    name="openrouter",
+    base_url="https://openrouter.ai/api/v1",
+    label="OpenRouter",
+    key_required=True,
+    title_header="X-OpenRouter-Title",
+    usage_parameter=True,
+    insures_failures=True,
+)
+INFRON = Gateway(name="infron", base_url="https://llm.infron.ai/v1", label="Infron AI", key_required=True)
+ONEROUTER = Gateway(name="onerouter", base_url="https://llm.onerouter.pro/v1", label="OneRouter", key_required=True)
+
+KNOWN = {gateway.name: gateway for gateway in (OPENROUTER, INFRON, ONEROUTER)}
+
+
+def known(name: str) -> Gateway:
+    """The gateway of that name. Raises ConfigurationError, which lists the known ones."""
+    try:
+        return KNOWN[name.lower()]
+    except KeyError:
+        raise ConfigurationError(
+            f"gateway={name!r} is not known (known: {', '.join(KNOWN)}); for any other server give base_url= alone"
+        ) from None
+
+
+def at(base_url: str) -> Gateway:
+    """Any OpenAI-compatible server, named after its host and port."""
+    url = checked_url(base_url)
+    return Gateway(name=urlsplit(url).netloc, base_url=url)

@@ -1,0 +1,92 @@
+"""The drivers: they carry out what the core orders, one for threads, one for asyncio. Neither knows what it is about."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Generic, TypeVar
+
+import attrs
+
+from routerkit.core.effects import Cancelled, Close, Deliver, Effect, Emit, Step, TransportFailure
+from routerkit.types.completion import Chunk
+
+log = logging.getLogger("routerkit")
+
+T = TypeVar("T")
+
+UNWINDING_STEPS = 50
+"""Effects that a cancelled step may still ask for."""
+
+
+@attrs.define(eq=False)
+class Done(Generic[T]):
+    """A step has come to its end."""
+
+    value: T
+
+
+def advance(step: Step[T], perform: Callable[[Any], Any]) -> Sequence[Chunk] | Done[T]:
+    """Drive a step until it delivers chunks or ends. Raises what the step raises."""
+    try:
+        effect = step.send(None)
+        while effect.__class__ is not Deliver:
+            try:
+                result = perform(effect)
+            except TransportFailure as failure:
+                effect = step.throw(failure)
+            except BaseException:
+                unwind(step, perform)
+                raise
+            else:
+                effect = step.send(result)
+    except StopIteration as stop:
+        return Done(stop.value)
+    return effect.chunks
+
+
+async def advance_async(
+    step: Step[T], perform: Callable[[Any], Awaitable[Any]], perform_now: Callable[[Any], Any]
+) -> Sequence[Chunk] | Done[T]:
+    """The same in a task. ``perform_now`` carries out ``Close`` and ``Emit``, without waiting, when the task is cancelled."""
+    try:
+        effect = step.send(None)
+        while effect.__class__ is not Deliver:
+            try:
+                result = await perform(effect)
+            except TransportFailure as failure:
+                effect = step.throw(failure)
+            except BaseException:
+                unwind(step, perform_now)
+                raise
+            else:
+                effect = step.send(result)
+    except StopIteration as stop:
+        return Done(stop.value)
+    return effect.chunks
+
+
+def unwind(step: Step[Any], perform_now: Callable[[Effect], Any]) -> None:
+    """Tell a step that its caller is gone, and perform what it orders to clean up. It gets no time to wait for anything."""
+    try:
+        effect = step.throw(Cancelled())
+        for _ in range(UNWINDING_STEPS):
+            if isinstance(effect, (Close, Emit)):
+                perform_now(effect)
+                effect = step.send(None)
+            else:
+                effect = step.throw(Cancelled())
+        log.error("a cancelled call did not come to its end")
+    except (StopIteration, Cancelled):
+        pass
+    except Exception:
+        log.exception("cleaning up after a cancelled call failed")
+
+
+def abandon(order: Effect) -> None:
+    """Perform the clean-up of a stream that the garbage collector found.
+
+    The collector may run anywhere, inside our own locks too: so none is taken, and no observer is told.
+    """
+    if isinstance(order, Close):
+        order.handle.abandon()

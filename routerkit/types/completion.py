@@ -1,0 +1,329 @@
+"""What comes back: tolerant views on the gateway's own dicts.
+
+Unknown fields are kept in ``raw``; nothing is validated but what routing needs, and a field of the wrong type reads as if it
+were missing. Views are cheap: they hold the dict and look into it when asked.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+if TYPE_CHECKING:
+    from routerkit.types.route import Route
+
+CostSource = Literal["gateway", "catalog", "unknown"]
+"""Where a cost comes from: the gateway's own figure, catalogue prices times tokens, or nowhere."""
+
+
+class View:
+    """A read-only look at one dict of a gateway's answer."""
+
+    __slots__ = ("raw",)
+
+    def __init__(self, raw: dict[str, Any]) -> None:
+        self.raw = raw
+
+    def to_dict(self) -> dict[str, Any]:
+        """The dict as the gateway sent it."""
+        return self.raw
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and other.raw == self.raw
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _str(self, name: str) -> str | None:
+        value = self.raw.get(name)
+        return value if isinstance(value, str) else None
+
+    def _dict(self, name: str) -> dict[str, Any]:
+        value = self.raw.get(name)
+        return value if isinstance(value, dict) else {}
+
+    def _count(self, name: str) -> int:
+        value = self.raw.get(name)
+        return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
+
+
+V = TypeVar("V", bound=View)
+
+
+def _views(kind: type[V], raw: Any) -> list[V]:
+    return [kind(each) for each in raw if isinstance(each, dict)] if isinstance(raw, list) else []
+
+
+class ToolCall(View):
+    """``id``, ``function.name``, ``function.arguments`` (JSON text, unparsed)."""
+
+    __slots__ = ()
+
+    @property
+    def id(self) -> str | None:
+        return self._str("id")
+
+    @property
+    def type(self) -> str:
+        return self._str("type") or "function"
+
+    @property
+    def index(self) -> int:
+        """Streams: which of the parallel calls this delta belongs to."""
+        return self._count("index")
+
+    @property
+    def function(self) -> Function:
+        return Function(self._dict("function"))
+
+    def __repr__(self) -> str:
+        return f"ToolCall(id={self.id!r}, name={self.function.name!r})"
+
+
+class Function(View):
+    __slots__ = ()
+
+    @property
+    def name(self) -> str | None:
+        return self._str("name")
+
+    @property
+    def arguments(self) -> str:
+        return self._str("arguments") or ""
+
+
+class Message(View):
+    """A message of the answer, or in a stream the delta of one."""
+
+    __slots__ = ()
+
+    @property
+    def role(self) -> str | None:
+        return self._str("role")
+
+    @property
+    def content(self) -> str | None:
+        """The text. Content that came as a list of parts is their texts, joined."""
+        value = self.raw.get("content")
+        if isinstance(value, list):
+            return "".join(
+                part["text"] for part in value if isinstance(part, dict) and isinstance(part.get("text"), str)
+            )
+        return value if isinstance(value, str) else None
+
+    @property
+    def reasoning(self) -> str | None:
+        return self._str("reasoning") or self._str("reasoning_content")
+
+    @property
+    def refusal(self) -> str | None:
+        return self._str("refusal")
+
+    @property
+    def tool_calls(self) -> list[ToolCall]:
+        return _views(ToolCall, self.raw.get("tool_calls"))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(role={self.role!r}, {len(self.content or '')} characters)"
+
+
+class Choice(View):
+    __slots__ = ()
+
+    @property
+    def index(self) -> int:
+        return self._count("index")
+
+    @property
+    def message(self) -> Message:
+        return Message(self._dict("message"))
+
+    @property
+    def delta(self) -> Message:
+        """Streams: what this chunk adds to the message."""
+        return Message(self._dict("delta"))
+
+    @property
+    def finish_reason(self) -> str | None:
+        return self._str("finish_reason")
+
+    @property
+    def native_finish_reason(self) -> str | None:
+        return self._str("native_finish_reason")
+
+    def __repr__(self) -> str:
+        return f"Choice(index={self.index}, finish_reason={self.finish_reason!r})"
+
+
+class Usage(View):
+    """Token counts. A count that the gateway did not send, or sent as nonsense, is 0; ``known`` tells."""
+
+    __slots__ = ()
+
+    @property
+    def known(self) -> bool:
+        """Whether the gateway sent counts of prompt and completion tokens that can be used."""
+        counts = (self.raw.get("prompt_tokens"), self.raw.get("completion_tokens"))
+        return all(isinstance(count, int) and not isinstance(count, bool) and count >= 0 for count in counts)
+
+    @property
+    def prompt_tokens(self) -> int:
+        return self._count("prompt_tokens")
+
+    @property
+    def completion_tokens(self) -> int:
+        return self._count("completion_tokens")
+
+    @property
+    def total_tokens(self) -> int:
+        return self._count("total_tokens") or self.prompt_tokens + self.completion_tokens
+
+    @property
+    def cached_tokens(self) -> int:
+        return Usage(self._dict("prompt_tokens_details"))._count("cached_tokens")
+
+    @property
+    def reasoning_tokens(self) -> int:
+        return Usage(self._dict("completion_tokens_details"))._count("reasoning_tokens")
+
+    @property
+    def cost(self) -> Decimal | None:
+        """USD, when the gateway tells; negative or unreadable figures count as not told."""
+        value = self.raw.get("cost")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e9:
+            return None
+        return Decimal(repr(value))
+
+    def __repr__(self) -> str:
+        return f"Usage(prompt_tokens={self.prompt_tokens}, completion_tokens={self.completion_tokens})"
+
+
+class _Answer(View):
+    """What a completion and a chunk have in common."""
+
+    __slots__ = ()
+
+    @property
+    def id(self) -> str | None:
+        return self._str("id")
+
+    @property
+    def created(self) -> int | None:
+        return self._count("created") or None
+
+    @property
+    def provider(self) -> str | None:
+        """The provider behind the gateway, where it tells."""
+        return self._str("provider")
+
+    @property
+    def choices(self) -> list[Choice]:
+        return _views(Choice, self.raw.get("choices"))
+
+    @property
+    def usage(self) -> Usage:
+        return Usage(self._dict("usage"))
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Of the first choice."""
+        for choice in self.choices:
+            return choice.finish_reason
+        return None
+
+
+class Chunk(_Answer):
+    """One event of a stream."""
+
+    __slots__ = ()
+
+    @property
+    def model(self) -> str | None:
+        """The model that answers."""
+        return self._str("model")
+
+    @property
+    def text(self) -> str:
+        """The text that the first choice's delta adds; often empty."""
+        try:
+            content = self.raw["choices"][0]["delta"]["content"]
+        except (LookupError, TypeError):
+            return ""
+        return content if isinstance(content, str) else self._delta.content or ""
+
+    @property
+    def reasoning(self) -> str:
+        return self._delta.reasoning or ""
+
+    @property
+    def tool_calls(self) -> list[ToolCall]:
+        """Fragments of tool calls; whole ones are in ``stream.completion`` once the stream has ended."""
+        return self._delta.tool_calls
+
+    @property
+    def _delta(self) -> Message:
+        for choice in self.choices:
+            return choice.delta
+        return Message({})
+
+    def __repr__(self) -> str:
+        return f"Chunk({len(self.text)} characters, finish_reason={self.finish_reason!r})"
+
+
+class Completion(_Answer):
+    """A whole answer, with the route that led to it."""
+
+    __slots__ = ("_asked", "cost", "cost_source", "gateway", "mock", "route")
+
+    def __init__(
+        self,
+        raw: dict[str, Any],
+        *,
+        model: str,
+        gateway: str,
+        route: Route,
+        cost: Decimal | None = None,
+        cost_source: CostSource = "unknown",
+        mock: bool = False,
+    ) -> None:
+        super().__init__(raw)
+        self._asked = model
+        self.gateway = gateway
+        self.route = route
+        """What was tried, in order."""
+        self.cost = cost
+        """USD; ``None``: unknown."""
+        self.cost_source: CostSource = cost_source
+        self.mock = mock
+        """Whether dev mode made it up."""
+
+    @property
+    def model(self) -> str:
+        """The model that served, which may be more exact than the one asked for."""
+        return self._str("model") or self._asked
+
+    @property
+    def message(self) -> Message:
+        """Of the first choice."""
+        for choice in self.choices:
+            return choice.message
+        return Message({})
+
+    @property
+    def text(self) -> str:
+        """The first choice's text; empty when the answer is a tool call or a refusal."""
+        return self.message.content or ""
+
+    @property
+    def reasoning(self) -> str | None:
+        return self.message.reasoning
+
+    @property
+    def refusal(self) -> str | None:
+        return self.message.refusal
+
+    @property
+    def tool_calls(self) -> list[ToolCall]:
+        return self.message.tool_calls
+
+    def __repr__(self) -> str:
+        return f"Completion(model={self.model!r}, gateway={self.gateway!r}, {len(self.text)} characters)"

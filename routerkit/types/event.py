@@ -1,0 +1,56 @@
+"""What observers are told. An observer is any callable that takes one event; what it raises is logged and changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import attrs
+
+from routerkit.types.route import Attempt, Route
+from routerkit.types.verdict import Word
+
+
+class BreakerState(Word):
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+@attrs.frozen
+class AttemptFinished:
+    """An attempt ended, well or not."""
+
+    attempt: Attempt
+
+
+@attrs.frozen
+class CallFinished:
+    """A call ended; ``error`` is the class name of what it raised, ``None`` when it gave an answer."""
+
+    route: Route
+    error: str | None
+    stream: bool
+
+
+@attrs.frozen
+class BreakerChanged:
+    """The breaker of a model (``model on gateway``) or of a whole gateway changed its state."""
+
+    scope: str
+    state: BreakerState
+    open_for: float = 0.0
+    """Seconds until it lets a probe through."""
+
+
+@attrs.frozen
+class CatalogRefreshed:
+    """A gateway's catalogue was fetched, or could not be."""
+
+    gateway: str
+    models: int
+    error: str | None = None
+
+
+Event: TypeAlias = AttemptFinished | CallFinished | BreakerChanged | CatalogRefreshed
+Observer: TypeAlias = Callable[[Event], object]

@@ -1,0 +1,258 @@
+"""What a call asks for: its arguments as one immutable :class:`ChatRequest`, validated and serialised once."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
+
+import attrs
+import orjson
+
+from routerkit.errors import InvalidRequestError
+from routerkit.types.policy import Timeouts
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class SupportsToDict(Protocol):
+        def to_dict(self) -> dict[str, Any]: ...
+
+    Messages: TypeAlias = str | Sequence[Mapping[str, Any] | SupportsToDict]
+
+MAX_BODY = 16 * 1024 * 1024
+"""Bytes of one request, serialised."""
+
+_MODEL_ID = re.compile(r"[A-Za-z0-9~][A-Za-z0-9._:/@+~-]{0,199}")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
+_HEADER_VALUE = re.compile(r"[\x20-\x7e]{0,1024}")
+_OURS = frozenset(
+    {"accept", "accept-encoding", "authorization", "connection", "content-length", "content-type", "cookie", "expect"}
+    | {"host", "proxy-authorization", "te", "transfer-encoding", "upgrade"}
+)
+
+
+class RequestParams(TypedDict, total=False):
+    """Every documented request parameter of the known gateways. ``None`` means "not sent"."""
+
+    audio: Mapping[str, Any] | None
+    cache_control: Mapping[str, Any] | None
+    debug: Mapping[str, Any] | None
+    frequency_penalty: float | None
+    function_call: str | Mapping[str, Any] | None
+    functions: Sequence[Mapping[str, Any]] | None
+    image_config: Mapping[str, Any] | None
+    logit_bias: Mapping[str, float] | None
+    logprobs: bool | None
+    max_completion_tokens: int | None
+    max_tokens: int | None
+    metadata: Mapping[str, str] | None
+    min_p: float | None
+    modalities: Sequence[str] | None
+    models: Sequence[str] | None
+    n: int | None
+    parallel_tool_calls: bool | None
+    plugins: Sequence[Mapping[str, Any]] | None
+    prediction: Mapping[str, Any] | None
+    presence_penalty: float | None
+    prompt_cache_key: str | None
+    prompt_cache_options: Mapping[str, Any] | None
+    prompt_cache_retention: str | None
+    provider: Mapping[str, Any] | None
+    reasoning: Mapping[str, Any] | None
+    reasoning_effort: str | None
+    repetition_penalty: float | None
+    response_format: Mapping[str, Any] | None
+    route: str | Mapping[str, Any] | None
+    safety_identifier: str | None
+    seed: int | None
+    service_tier: str | None
+    session_id: str | None
+    stop: str | Sequence[str] | None
+    stop_server_tools_when: Any
+    store: bool | None
+    stream_options: Mapping[str, Any] | None
+    temperature: float | None
+    tool_choice: str | Mapping[str, Any] | None
+    tools: Sequence[Mapping[str, Any]] | None
+    top_a: float | None
+    top_k: int | None
+    top_logprobs: int | None
+    top_p: float | None
+    trace: Mapping[str, Any] | None
+    transforms: Sequence[str] | None
+    usage: Mapping[str, Any] | None
+    user: str | None
+    verbosity: str | None
+    web_search_options: Mapping[str, Any] | None
+
+
+PARAMETERS = frozenset(RequestParams.__annotations__)
+
+
+def checked_model(model: object) -> str:
+    """A model id that can stand in JSON, a URL and a log line as it is."""
+    if isinstance(model, str) and _MODEL_ID.fullmatch(model):
+        return model
+    shown = repr(model)
+    raise InvalidRequestError(
+        f"model={shown if len(shown) <= 80 else shown[:80] + '…'}: not a model id; one looks like 'openai/gpt-4o' or 'llama3:8b'"
+    )
+
+
+def checked_models(models: object, name: str = "fallback_models") -> tuple[str, ...]:
+    """Several model ids, from any iterable but a bare string."""
+    if isinstance(models, str) or not isinstance(models, Iterable):
+        raise InvalidRequestError(f"{name}={models!r}: must be a list of model ids")
+    return tuple(checked_model(model) for model in models)
+
+
+def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Headers that a caller may add. Refused: those that routerkit sets itself, and values that are not printable ASCII."""
+    checked = {}
+    for name, value in headers.items():
+        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
+            raise InvalidRequestError("extra_headers: a header name is not valid")
+        if name.lower() in _OURS:
+            raise InvalidRequestError(f"extra_headers: {name} is set by routerkit")
+        checked[name] = checked_header_value(value, f"extra_headers: {name}")
+    return checked
+
+
+def checked_header_value(value: object, name: str) -> str:
+    """Printable ASCII, 1 KiB at most; the error does not repeat the value."""
+    if isinstance(value, str) and _HEADER_VALUE.fullmatch(value) and value == value.strip():
+        return value
+    raise InvalidRequestError(f"{name}: must be printable ASCII, at most 1024 characters, without blanks around it")
+
+
+@attrs.frozen(eq=False)
+class ChatRequest:
+    """One call's request. Make it with :meth:`build`."""
+
+    messages: Sequence[Mapping[str, Any]] = attrs.field(repr=False)
+    params: Mapping[str, Any] = attrs.field(repr=False)
+    """Parameters as sent, without messages, model and stream; no value is ``None`` unless ``extra_body`` says so."""
+    model: str | None = None
+    fallback_models: tuple[str, ...] | None = None
+    timeouts: Timeouts = Timeouts()
+    headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    stream: bool = False
+    allow_any_price: bool = False
+    tail: bytes = attrs.field(default=b"", repr=False)
+    """The serialised request after its model: ``,"messages":…}``."""
+
+    @classmethod
+    def build(
+        cls,
+        messages: Messages,
+        params: Mapping[str, Any],
+        *,
+        model: str | None,
+        fallback_models: Iterable[str] | None,
+        extra_body: Mapping[str, Any] | None,
+        extra_headers: Mapping[str, str] | None,
+        timeouts: Timeouts,
+        stream: bool,
+        allow_any_price: bool = False,
+    ) -> ChatRequest:
+        """Check and serialise everything. Raises InvalidRequestError."""
+        body = _parameters(params)
+        if extra_body is not None:
+            if not isinstance(extra_body, Mapping):
+                raise InvalidRequestError("extra_body: must be a dict of further request parameters")
+            body.update(extra_body)
+        for name in ("model", "messages", "stream"):
+            if name in body:
+                raise InvalidRequestError(f"extra_body: {name!r} has its own argument")
+        if stream:
+            body.setdefault("stream_options", {"include_usage": True})
+        listed = _message_list(messages)
+        return cls(
+            messages=listed,
+            params=body,
+            model=None if model is None else checked_model(model),
+            fallback_models=None if fallback_models is None else checked_models(fallback_models),
+            timeouts=timeouts,
+            headers={} if extra_headers is None else checked_headers(extra_headers),
+            stream=stream,
+            allow_any_price=allow_any_price,
+            tail=_tail(listed, body, stream),
+        )
+
+    def body(self, model: str, **additions: Any) -> bytes:
+        """The JSON for one model; ``additions`` are set unless the caller set them."""
+        missing = {name: value for name, value in additions.items() if name not in self.params}
+        extra = b"," + orjson.dumps(missing)[1:-1] if missing else b""
+        return b'{"model":"' + model.encode() + b'"' + extra + self.tail
+
+    @property
+    def total(self) -> float:
+        """Seconds that the whole call may take."""
+        return self.timeouts.stream_total if self.stream else self.timeouts.total
+
+
+def _parameters(params: Mapping[str, Any]) -> dict[str, Any]:
+    body = {name: value for name, value in params.items() if value is not None}
+    unknown = params.keys() - PARAMETERS
+    if unknown:
+        name = min(unknown)
+        near = difflib.get_close_matches(name, PARAMETERS, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise InvalidRequestError(
+            f"unknown parameter {name!r}: {hint}what routerkit does not know goes into extra_body={{{name!r}: …}}"
+        )
+    return body
+
+
+def _message_list(messages: Messages) -> list[Mapping[str, Any]]:
+    if isinstance(messages, str):
+        return [{"role": "user", "content": messages}]
+    if isinstance(messages, (Mapping, bytes)) or not isinstance(messages, Sequence):
+        raise InvalidRequestError(
+            f"messages: must be a string or a list of message dicts, not {type(messages).__name__}"
+        )
+    if not messages:
+        raise InvalidRequestError("messages: the list is empty")
+    listed = []
+    for place, message in enumerate(messages):
+        plain = _to_dict(message)
+        if plain is None or not isinstance(plain.get("role"), str):
+            raise InvalidRequestError(
+                f"messages[{place}]: must be a dict with a 'role', such as {{'role': 'user', 'content': …}}"
+            )
+        listed.append(plain)
+    return listed
+
+
+def _to_dict(message: object) -> Mapping[str, Any] | None:
+    """A mapping as it is, a view as its dict; ``None`` for anything else."""
+    if isinstance(message, Mapping):
+        return message
+    convert = getattr(message, "to_dict", None)
+    plain = convert() if callable(convert) else None
+    return plain if isinstance(plain, Mapping) else None
+
+
+def _tail(messages: list[Mapping[str, Any]], body: dict[str, Any], stream: bool) -> bytes:
+    fields: dict[str, Any] = {"messages": messages, **body}
+    if stream:
+        fields["stream"] = True
+    try:
+        tail = b"," + orjson.dumps(fields, default=_plain)[1:]
+    except TypeError as error:
+        raise InvalidRequestError(f"the request cannot be written as JSON: {error}") from None
+    if len(tail) > MAX_BODY:
+        raise InvalidRequestError(f"the request has {len(tail)} bytes; at most {MAX_BODY} are sent")
+    return tail
+
+
+def _plain(value: Any) -> Any:
+    """Mappings and sequences that are neither dict nor list (orjson knows only these), and our own views."""
+    if isinstance(value, (Sequence, set, frozenset)) and not isinstance(value, (str, bytes, bytearray, memoryview)):
+        return list(value)
+    plain = _to_dict(value)
+    if plain is None:
+        raise TypeError(f"a {type(value).__name__} has no place in JSON")
+    return dict(plain)

@@ -1,0 +1,171 @@
+"""The account of a call: its plan, its attempts, its waits, its cost. Plain frozen values; every result and error carries one."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import attrs
+
+from routerkit.types.verdict import Billing, Verdict, Word
+
+
+class Origin(Word):
+    """Why a model is in a plan."""
+
+    REQUESTED = "requested"
+    DEFAULT = "default"
+    FALLBACK = "fallback"
+    CATALOG = "catalog"
+
+
+@attrs.frozen
+class Target:
+    """One (gateway, model) pair that can be tried."""
+
+    gateway: str
+    model: str
+
+    def __str__(self) -> str:
+        return f"{self.model} on {self.gateway}"
+
+
+@attrs.frozen
+class Candidate:
+    """A target's place in a plan, with the reason why it is there."""
+
+    target: Target
+    origin: Origin
+    reason: str
+
+    @property
+    def model(self) -> str:
+        return self.target.model
+
+    @property
+    def gateway(self) -> str:
+        return self.target.gateway
+
+
+@attrs.frozen
+class Skip:
+    """A target that was left out, with the reason why."""
+
+    target: Target
+    origin: Origin
+    reason: str
+    retry_after: float | None = None
+    """Seconds, counted from when it was skipped, after which it can be tried again; ``None``: not by waiting."""
+
+    @property
+    def model(self) -> str:
+        return self.target.model
+
+    @property
+    def gateway(self) -> str:
+        return self.target.gateway
+
+
+@attrs.frozen
+class Plan:
+    """The ordered targets of a call, and those left out."""
+
+    targets: tuple[Candidate, ...] = ()
+    skipped: tuple[Skip, ...] = ()
+
+    def __str__(self) -> str:
+        lines = [f"{place}. {each.target}: {each.reason}" for place, each in enumerate(self.targets, 1)]
+        lines += [f"-  {each.target}: {each.reason}" for each in self.skipped]
+        return "\n".join(lines)
+
+
+@attrs.frozen
+class Attempt:
+    """One HTTP request to one target on behalf of a call."""
+
+    target: Target
+    origin: Origin
+    verdict: Verdict
+    started: float
+    """Seconds from the start of the call to the start of this attempt."""
+    duration: float
+    """Seconds; for a stream, up to its end."""
+    status: int | None = None
+    """HTTP status; ``None`` when no status line was seen."""
+    detail: str = ""
+    """What went wrong in the gateway's or the transport's words, escaped and cut; not meant to be parsed."""
+    request_id: str | None = None
+    first_token: float | None = None
+    """Seconds from the start of the attempt to the first content of a stream."""
+
+    @property
+    def model(self) -> str:
+        return self.target.model
+
+    @property
+    def gateway(self) -> str:
+        return self.target.gateway
+
+    @property
+    def billing(self) -> Billing:
+        return self.verdict.billing
+
+    @property
+    def retry_after(self) -> float | None:
+        return self.verdict.retry_after
+
+
+@attrs.frozen
+class Wait:
+    """A pause that the call made, and what for."""
+
+    seconds: float
+    reason: str
+
+
+@attrs.frozen
+class Route:
+    """The finished record of a call."""
+
+    attempts: tuple[Attempt, ...] = ()
+    skipped: tuple[Skip, ...] = ()
+    waits: tuple[Wait, ...] = ()
+    duration: float = 0.0
+    """Seconds, from the call to its result."""
+    cost: Decimal | None = None
+    """USD that the answer cost; ``None``: unknown."""
+    billing: Billing = Billing.NONE
+    """The gravest of all attempts: ``possible`` means that an attempt that failed may have been billed."""
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models asked, in order."""
+        return tuple(attempt.model for attempt in self.attempts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The route as plain values for JSON (costs as decimal strings)."""
+        return {
+            "attempts": [
+                {
+                    "model": attempt.model,
+                    "gateway": attempt.gateway,
+                    "origin": str(attempt.origin),
+                    "status": attempt.status,
+                    "verdict": attempt.verdict.code,
+                    "billing": str(attempt.billing),
+                    "started": attempt.started,
+                    "duration": attempt.duration,
+                    "retry_after": attempt.retry_after,
+                    "request_id": attempt.request_id,
+                }
+                for attempt in self.attempts
+            ],
+            "skipped": [
+                {"model": skip.model, "gateway": skip.gateway, "reason": skip.reason, "retry_after": skip.retry_after}
+                for skip in self.skipped
+            ],
+            "waits": [{"seconds": wait.seconds, "reason": wait.reason} for wait in self.waits],
+            "duration": self.duration,
+            "cost": None if self.cost is None else str(self.cost),
+            "billing": str(self.billing),
+        }
