@@ -140,7 +140,7 @@ class Client(ClientBase):
     ) -> Plan:
         """The plan of a call, with the reason for each model in it and out of it.
 
-        Nothing is sent, except for the catalogue when none is in memory. Raises APIError when that cannot be had.
+        Nothing is sent, except for the catalogue when none is in memory.
         """
         request = self._request(
             messages,

@@ -68,7 +68,7 @@ class RouterKitError(Exception):
             "error": str(self),
             "status_code": self.status_code,
             "model": self.model,
-            "should_retry": self.should_retry or self.retry_after is not None,
+            "should_retry": self.should_retry,
             "rate_limited": self.rate_limited,
         }
 
@@ -213,6 +213,9 @@ class NoEligibleModelError(RouterKitError):
         self.route = route
         self.retry_after = retry_after
         self._rate_limited = rate_limited
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**super().to_dict(), "should_retry": self.retry_after is not None}
 
     @property
     def rate_limited(self) -> bool:

@@ -94,7 +94,7 @@ class Call:
         router, request = self.router, self.request
         gateway = router.settings.gateway
         headers = {**router.headers, **request.headers} if request.headers else router.headers
-        if gateway.usage_parameter and not request.stream:
+        if gateway.usage_parameter:
             body = request.body(trial.candidate.target.model, usage={"include": True})
         else:
             body = request.body(trial.candidate.target.model)
@@ -111,6 +111,7 @@ class Call:
 
     def failed_signal(self, trial: Trial, failure: TransportFailure) -> Signal:
         """The signal of a transport's failure; one of its clocks may have been the call's own deadline."""
+        trial.status = failure.status
         if failure.failure in _CLOCKS and self.left() <= _TOLERANCE:
             return self.late_signal(trial, failure.sent)
         return failure_signal(failure)

@@ -256,7 +256,12 @@ def read(handle: Any, seconds: float) -> Step[bytes]:
 
 
 def close(handle: Any, *, reusable: bool = False) -> Step[None]:
-    yield Close(handle, reusable)
+    """Closing twice does no harm, so a caller interrupted while closing is no reason to leave a connection open."""
+    try:
+        yield Close(handle, reusable)
+    except Cancelled:
+        yield Close(handle)
+        raise
 
 
 def sleep(seconds: float) -> Step[None]:

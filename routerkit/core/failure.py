@@ -181,7 +181,7 @@ def api_error(verdict: Verdict, signal: Signal, target: Target, detail: str = ""
         error_type=clean(next(error_words(signal.body), "")) or None,
         model=target.model,
         gateway=target.gateway,
-        retry_after=verdict.retry_after or verdict.cooldown or None,
+        retry_after=verdict.retry_after or (verdict.cooldown if verdict.retry_if_last else None) or None,
         request_id=request_id_of(signal.headers),
     )
 

@@ -128,7 +128,8 @@ class Health:
             if permit is None:
                 gateway_permit.settle(Sample.NEUTRAL, now)
                 return Refusal(f"its breaker is {entry.breaker.state}", entry.breaker.retry_at(now))
-            entry.budget.deposit()
+            if not again:
+                entry.budget.deposit()
             return Admission(self, permit, gateway_permit, now)
 
     def peek(self, target: Target, key: str) -> Refusal | None:

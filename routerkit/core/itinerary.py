@@ -17,7 +17,7 @@ from routerkit.core.pricing import within
 from routerkit.core.retry import spread
 from routerkit.errors import APIError, DeadlineExceededError
 from routerkit.types.model import Model
-from routerkit.types.route import Candidate, Origin, Skip, Target, Wait
+from routerkit.types.route import Candidate, Skip, Wait
 from routerkit.types.verdict import Condition
 
 if TYPE_CHECKING:
@@ -148,10 +148,7 @@ class Itinerary:
         try:
             return (yield from router.catalog.get(router.credential, self._request.timeouts, until))
         except (APIError, DeadlineExceededError) as error:
-            reason = f"could not be read: {error.code or 'no time left'}"
-            self._ledger.skipped.append(
-                Skip(Target(router.settings.gateway.name, "the catalogue"), Origin.CATALOG, reason)
-            )
+            self._ledger.skipped.append(plan.unreadable(router.settings, error))
             return None
 
     def _draw(self, snapshot: Snapshot) -> None:

@@ -14,6 +14,7 @@ import attrs
 
 from routerkit.core.catalog import Snapshot
 from routerkit.core.pricing import within
+from routerkit.errors import RouterKitError
 from routerkit.types.model import Model, Pricing
 from routerkit.types.request import ChatRequest
 from routerkit.types.route import Candidate, Origin, Plan, Skip, Target
@@ -155,6 +156,12 @@ def from_catalog(
         size = f"{model.context_length} tokens" if model.context_length else "unknown"
         targets.append(Candidate(target, Origin.CATALOG, f"from the catalogue: fits, context {size}"))
     return Plan(tuple(targets), tuple(skipped))
+
+
+def unreadable(settings: Settings, error: RouterKitError) -> Skip:
+    """The entry of a plan whose catalogue could not be had."""
+    reason = f"could not be read: {error.code or 'no time left'}"
+    return Skip(Target(settings.gateway.name, "the catalogue"), Origin.CATALOG, reason)
 
 
 def _too_dear(price: Pricing, ceilings: list[Pricing], any_named: bool, allow_any_price: bool) -> str | None:

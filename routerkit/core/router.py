@@ -13,7 +13,7 @@ from routerkit.core import call, plan, streaming
 from routerkit.core.catalog import CatalogCache, Snapshot
 from routerkit.core.effects import Runtime, Step, emit
 from routerkit.core.health import Health
-from routerkit.errors import InvalidRequestError
+from routerkit.errors import APIError, DeadlineExceededError, InvalidRequestError
 from routerkit.types.completion import Completion
 from routerkit.types.event import BreakerChanged, Event
 from routerkit.types.model import Model
@@ -74,11 +74,14 @@ class Router:
 
     def explain(self, request: ChatRequest) -> Step[Plan]:
         """The plan of a request, catalogue included, without sending it. Waits for the catalogue when none is in memory."""
-        snapshot = yield from self.snapshot(request.timeouts)
         chosen = plan.named(self.settings, request)
-        rest = plan.from_catalog(
-            snapshot, self.settings, request, (each.target for each in chosen.targets), self.runtime.wall()
-        )
+        named = [each.target for each in chosen.targets]
+        try:
+            snapshot = yield from self.snapshot(request.timeouts)
+        except (APIError, DeadlineExceededError) as error:
+            rest = Plan((), (plan.unreadable(self.settings, error),))
+        else:
+            rest = plan.from_catalog(snapshot, self.settings, request, named, self.runtime.wall())
         targets, skipped = [], [*chosen.skipped]
         now = self.runtime.monotonic()
         for each in (*chosen.targets, *rest.targets):

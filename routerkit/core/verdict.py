@@ -126,10 +126,12 @@ VERDICTS: dict[str, Rule] = {
     "upstream_timeout": Rule(_A.NEXT_MODEL, _B.MODEL, _S.FAIL, _M.POSSIBLE, retry_if_last=True),
     "unknown_server_error": Rule(_A.NEXT_MODEL, _B.MODEL, _S.FAIL, _M.POSSIBLE, retry_if_last=True),
     # the gateway
-    "not_an_api": Rule(_A.NEXT_GATEWAY, _B.GATEWAY, _S.FAIL),
+    "not_an_api": Rule(_A.NEXT_GATEWAY, _B.GATEWAY, _S.FAIL, hinted=GATEWAY_COOLDOWN_CAP),
     "misdirected": Rule(_A.RETRY_SAME, _B.GATEWAY),
-    "edge_error": Rule(_A.NEXT_GATEWAY, _B.GATEWAY, _S.FAIL, retry_if_last=True),
-    "edge_error_sent": Rule(_A.NEXT_GATEWAY, _B.GATEWAY, _S.FAIL, _M.POSSIBLE, retry_if_last=True),
+    "edge_error": Rule(_A.NEXT_GATEWAY, _B.GATEWAY, _S.FAIL, hinted=GATEWAY_COOLDOWN_CAP, retry_if_last=True),
+    "edge_error_sent": Rule(
+        _A.NEXT_GATEWAY, _B.GATEWAY, _S.FAIL, _M.POSSIBLE, hinted=GATEWAY_COOLDOWN_CAP, retry_if_last=True
+    ),
     "unexpected_redirect": Rule(_A.FAIL, _B.GATEWAY),
     "unexpected_response": Rule(_A.NEXT_MODEL, _B.GATEWAY, _S.FAIL, _M.POSSIBLE),
     # the network
