@@ -1,0 +1,154 @@
+"""What the commands share: the options that every one of them takes, before or after its name, and how they are read."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import attrs
+import click
+from click.core import ParameterSource
+
+from routerkit.cli.terminal import visible
+
+if TYPE_CHECKING:
+    from routerkit.client import Client
+    from routerkit.types.policy import Timeouts
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+ENV_FILE = ".env"
+
+
+@attrs.define(eq=False)
+class Shared:
+    """The shared options as given. What was not given is left to the library."""
+
+    gateway: str | None = None
+    base_url: str | None = None
+    env_file: str | None = None
+    dev: bool | None = None
+    verbose: bool = False
+    as_json: bool = False
+    _client: Client | None = None
+
+    def client(self) -> Client:
+        """A client made of the options, the environment and the .env file. Raises ConfigurationError."""
+        from routerkit import Client
+
+        if self.verbose:
+            _listen()
+        env_file = self.env_file
+        if env_file is None and os.path.isfile(ENV_FILE):
+            env_file = ENV_FILE
+        self._client = Client.from_env(env_file, gateway=self.gateway, base_url=self.base_url, dev_mode=self.dev)
+        return self._client
+
+    def conceal(self, text: str) -> str:
+        """The text without the key, which a gateway may have repeated in an error."""
+        key = None if self._client is None else self._client.settings.api_key
+        return text if key is None else text.replace(key.reveal(), repr(key))
+
+
+def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    """Note a shared option, wherever it stands; the one nearest to the command wins."""
+    name = str(parameter.name)
+    if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+        setattr(context.ensure_object(Shared), name, value)
+
+
+def _shared(*names: str, **options: Any) -> Callable[[F], F]:
+    return click.option(*names, expose_value=False, callback=_keep, **options)
+
+
+_SHARED: tuple[Callable[[Any], Any], ...] = (
+    _shared("--gateway", metavar="NAME", help="openrouter, infron or onerouter. [default: the one that has a key]"),
+    _shared(
+        "--base-url",
+        metavar="URL",
+        help="Any OpenAI-compatible server, asked without a key; with --gateway, another address of that gateway.",
+    ),
+    _shared("--env-file", metavar="PATH", help="Read variables from this file. [default: .env, where there is one]"),
+    _shared("--dev/--no-dev", help="Dev mode: answers are made up, nothing is sent. [default: as DEV_MODE says]"),
+    _shared("-v", "--verbose", is_flag=True, help="Log to stderr what happens; show tracebacks of errors."),
+)
+
+as_json = _shared("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+
+
+def shared(command: F) -> F:
+    """Give a command the shared options."""
+    for option in reversed(_SHARED):
+        command = option(command)
+    return command
+
+
+def models(command: F) -> F:
+    """Give a command the options that name models."""
+    fallback = click.option(
+        "-f",
+        "--fallback",
+        "fallbacks",
+        metavar="ID",
+        multiple=True,
+        help="A model to ask when the others fail; may be given several times.",
+    )
+    model = click.option("-m", "--model", metavar="ID", help="The model to ask first.")
+    return model(fallback(command))
+
+
+def prompt_text(prompt: str | None) -> str:
+    """The prompt as given; with ``-``, or with none and stdin not a terminal, what stdin holds. Raises UsageError."""
+    if prompt is not None and prompt != "-":
+        text = prompt
+    elif sys.stdin is None or (prompt is None and sys.stdin.isatty()):
+        raise click.UsageError("no PROMPT: give one, or pipe it in")
+    else:
+        try:
+            text = sys.stdin.buffer.read().decode("utf-8-sig").rstrip("\r\n")
+        except UnicodeDecodeError:
+            raise click.UsageError("the prompt on stdin is not UTF-8 text") from None
+    if not text.strip():
+        raise click.UsageError("the prompt is empty")
+    return text
+
+
+def patience(_: click.Context, __: click.Parameter, value: str | None) -> Timeouts | None:
+    """A duration as the call's timeouts."""
+    if value is None:
+        return None
+    from routerkit.config import duration
+    from routerkit.types.policy import Timeouts
+
+    try:
+        seconds = duration(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} {error}") from None
+    if not 0 < seconds <= 86_400:
+        raise click.BadParameter(f"{value!r} must be above 0 and at most 24h")
+    return Timeouts.of(seconds)
+
+
+def finite(_: click.Context, __: click.Parameter, value: float | None) -> float | None:
+    """A number that JSON can hold."""
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value!r} is not a number to send")
+    return value
+
+
+class _Visible(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
+
+
+def _listen() -> None:
+    """Write what the library logs to stderr."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Visible("%(asctime)s %(levelname)s %(message)s"))
+    log = logging.getLogger("routerkit")
+    log.setLevel(logging.DEBUG)
+    log.addHandler(handler)
