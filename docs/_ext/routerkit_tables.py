@@ -1,0 +1,113 @@
+"""Tables of the documentation, made from the library's own data so that they cannot fall behind it.
+
+Each function returns Markdown. Nothing here needs Sphinx; ``conf.py`` wraps the functions in directives, and the tests call
+them directly.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Iterable, Sequence
+from textwrap import dedent
+from typing import Any
+
+import attrs
+
+from routerkit.config import PREFIXES, VARIABLES, Variable
+from routerkit.core.failure import _ADVICE
+from routerkit.core.verdict import VERDICTS, Rule
+from routerkit.types import policy
+from routerkit.types.fault import Fault
+from routerkit.types.verdict import Action, Billing, Blame, Condition, Sample
+
+PREFIX = PREFIXES["openrouter"][0]
+
+_THEN = {
+    Action.RETURN: "the answer",
+    Action.RETRY_SAME: "the same model",
+    Action.NEXT_MODEL: "the next model",
+    Action.NEXT_GATEWAY: "the next gateway",
+    Action.NEXT_KEY: "the next key",
+    Action.FAIL: "the error",
+}
+_WHICH = {
+    Condition.ANY: "",
+    Condition.CAPABLE: " that can do it",
+    Condition.LARGER_CONTEXT: " with a larger context",
+    Condition.CHEAPER: " that is cheaper",
+}
+_LEARNS = {Sample.OK: "", Sample.FAIL: ": failure", Sample.SLOW: ": slow", Sample.NEUTRAL: ""}
+_BILLED = {Billing.NONE: "no", Billing.POSSIBLE: "possibly", Billing.CONFIRMED: "yes"}
+
+
+def variable_name(variable: Variable) -> str:
+    """The full name, with OpenRouter's prefix where there is one."""
+    return f"{PREFIX}{variable.name}" if variable.prefixed else variable.name
+
+
+def variables_table() -> str:
+    """Every environment variable."""
+    rows = [
+        (f"`{variable_name(each)}`", each.explanation, _default(each.default), f"`{each.example}`")
+        for each in VARIABLES
+    ]
+    return _table(("Variable", "What it says", "Default", "Example"), rows)
+
+
+def verdicts_table() -> str:
+    """Every verdict: what it means and what follows."""
+    rows = [(f"`{code}`", *_meaning(code), *_consequences(rule)) for code, rule in VERDICTS.items()]
+    return _table(("Code", "What happened", "Error", "Then", "Blamed", "Billed?", "Rests"), rows)
+
+
+def fields_table(name: str) -> str:
+    """The fields of a policy or of :class:`routerkit.Fault`: name, default, and the text that follows them in the source."""
+    kind: Any = Fault if name == "Fault" else getattr(policy, name)
+    notes = _attribute_notes(kind)
+    rows = [
+        (f"`{field.name}`", f"`{field.default!r}`", notes.get(field.name, ""))
+        for field in attrs.fields(kind)
+        if field.default is not attrs.NOTHING
+    ]
+    return _table(("Field", "Default", "Meaning"), rows)
+
+
+def _meaning(code: str) -> tuple[str, str]:
+    if code == "ok":
+        return "an answer came", "–"
+    kind, advice = _ADVICE[code]
+    return advice, f"`{kind.__name__}`"
+
+
+def _consequences(rule: Rule) -> tuple[str, ...]:
+    then = _THEN[rule.action] + _WHICH[rule.condition]
+    if rule.retry_if_last:
+        then += "; the same when none is left"
+    blamed = "–" if rule.blame is Blame.NOBODY else f"{rule.blame}{_LEARNS[rule.sample]}"
+    return then, blamed, _BILLED[rule.billing], _rest(rule)
+
+
+def _rest(rule: Rule) -> str:
+    known = [f"{rule.cooldown:g} s"] if rule.cooldown else []
+    asked = [f"what the gateway asks, {rule.hinted:g} s at most"] if rule.hinted else []
+    return ", or ".join(known + asked) or "–"
+
+
+def _default(text: str) -> str:
+    return f"`{text}`" if text.isascii() and " " not in text and text != "none" else text
+
+
+def _attribute_notes(kind: type) -> dict[str, str]:
+    """The string that follows each field in the class body."""
+    parsed: Any = ast.parse(dedent(inspect.getsource(kind))).body[0]
+    notes = {}
+    for field, note in zip(parsed.body, parsed.body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign) and isinstance(note, ast.Expr):
+            notes[ast.unparse(field.target)] = " ".join(str(ast.literal_eval(note.value)).split())
+    return notes
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

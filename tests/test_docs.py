@@ -1,0 +1,230 @@
+"""The words of the project are checked against its code: examples run, tables and lists are complete, links lead somewhere.
+
+A ``python`` block of README.md or docs/ is run, in dev mode, in the namespace of the blocks before it on the same page. An
+``output`` block is what the block before it prints.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import attrs
+import pytest
+
+import routerkit
+from routerkit.config import PREFIXES, VARIABLES, settings_from
+from routerkit.core.failure import _ADVICE
+from routerkit.core.verdict import VERDICTS
+from routerkit.types.policy import BreakerPolicy, RetryPolicy, Timeouts
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+OTHERS = [ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md"]
+
+COMMANDS = (
+    """python3 -m venv .venv && .venv/bin/pip install -q '.[cli]' && DEV_MODE=true .venv/bin/routerkit chat "Hello\"""",
+    "python3 -m venv .venv && .venv/bin/pip install -q tox && .venv/bin/tox",
+)
+NOT_RUN = {"output", "sh", "text", "toctree", "literalinclude", "routerkit-table", "eval-rst"}
+"""Kinds of blocks beside ``python``. Any other would be an example that nobody runs."""
+
+_BLOCK = re.compile(
+    r"^```(?:\{(?P<directive>[\w-]+)\}|(?P<kind>\S*))(?P<rest>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+)
+_LINK = re.compile(r"\]\((?!https?:|mailto:|#)(?P<target>[^)\s#]+)")
+
+
+@attrs.frozen
+class Block:
+    kind: str
+    rest: str
+    text: str
+    line: int
+    """Of its first line of text, counted from 1."""
+
+
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text("utf-8")
+    return [
+        Block(
+            match["directive"] or match["kind"],
+            match["rest"].strip(),
+            match["text"],
+            text.count("\n", 0, match.start("text")) + 1,
+        )
+        for match in _BLOCK.finditer(text)
+    ]
+
+
+def names(pages: list[Path]) -> list[str]:
+    return [str(page.relative_to(ROOT)) for page in pages]
+
+
+@pytest.fixture
+def dev_mode(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The environment that the pages speak of, and a folder without a .env."""
+    for name in os.environ:
+        if name.startswith(("OPENROUTER_", "ONEROUTER_", "INFRON_", "ROUTERKIT_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("DEV_MODE", "true")
+    monkeypatch.setenv("OPENROUTER_DEFAULT_MODEL", "openai/gpt-4o")
+    monkeypatch.chdir(tmp_path)
+
+
+EXAMPLES = [page for page in PAGES if any(block.kind == "python" for block in blocks(page))]
+
+
+@pytest.mark.parametrize("page", EXAMPLES, ids=names(EXAMPLES))
+@pytest.mark.usefixtures("dev_mode")
+def test_every_example_runs_and_prints_what_the_page_says(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    namespace: dict[str, Any] = {"__name__": "example"}
+    printed = ""
+    for block in blocks(page):
+        if block.kind == "python":
+            source = "\n" * (block.line - 1) + block.text  # so that a traceback names the line of the page
+            exec(compile(source, str(page), "exec"), namespace)
+            printed = capsys.readouterr().out
+        elif block.kind == "output":
+            assert printed.strip() == block.text.strip(), f"{page.name}, line {block.line}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=names(PAGES))
+def test_every_block_is_run_or_of_a_kind_that_cannot_be(page: Path) -> None:
+    found = blocks(page)
+    assert page.read_text("utf-8").count("```") == 2 * len(found)
+    for block in found:
+        assert block.kind in NOT_RUN or (block.kind, block.rest) == ("python", ""), f"{page.name}, line {block.line}"
+
+
+@pytest.mark.parametrize("page", PAGES + OTHERS, ids=names(PAGES + OTHERS))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in links(page):
+        assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def links(page: Path) -> Iterator[str]:
+    text = page.read_text("utf-8")
+    for match in _LINK.finditer(_BLOCK.sub("", text)):
+        yield match["target"]
+    for block in blocks(page):
+        if block.kind == "literalinclude":
+            yield block.rest
+        elif block.kind == "toctree":
+            yield from (f"{line}.md" for line in block.text.split() if not line.startswith(":"))
+
+
+def test_readme_has_both_commands_each_in_one_line() -> None:
+    lines = (ROOT / "README.md").read_text("utf-8").splitlines()
+    assert all(command in lines for command in COMMANDS)
+
+
+def variable_names() -> list[str]:
+    return [f"OPENROUTER_{each.name}" if each.prefixed else each.name for each in VARIABLES]
+
+
+def env_example() -> dict[str, str]:
+    """The assignments of .env.example, all of which are commented out."""
+    lines = (ROOT / ".env.example").read_text("utf-8").splitlines()
+    assert all(line.startswith("#") for line in lines if line)
+    found = [match for line in lines if (match := re.fullmatch(r"# ([A-Z_]+)=(.*)", line))]
+    assert len({match[1] for match in found}) == len(found)
+    return {match[1]: match[2] for match in found}
+
+
+def test_env_example_names_exactly_the_variables() -> None:
+    assert sorted(env_example()) == sorted(variable_names())
+
+
+def test_env_example_explains_every_variable() -> None:
+    """Each paragraph that sets variables begins with words."""
+    for paragraph in (ROOT / ".env.example").read_text("utf-8").split("\n\n"):
+        first = paragraph.strip().splitlines()[0]
+        assert re.match(r"# \S+ \S+", first), paragraph
+
+
+def test_env_example_can_be_used_as_it_stands() -> None:
+    values = {**env_example(), "OPENROUTER_API_KEY": "sk-test-1234567890", "DEV_MODE": "false"}
+    settings = settings_from(values)
+    assert settings.default_model == values["OPENROUTER_DEFAULT_MODEL"]
+    assert settings.app_title == values["OPENROUTER_X_OPEN_ROUTER_TITLE"]
+
+
+def test_env_example_tells_the_other_prefixes() -> None:
+    text = (ROOT / ".env.example").read_text("utf-8")
+    assert all(prefix in text for prefixes in PREFIXES.values() for prefix in prefixes)
+
+
+@pytest.fixture(scope="module")
+def tables() -> ModuleType:
+    """The extension that makes the documentation's tables."""
+    spec = importlib.util.spec_from_file_location("routerkit_tables", DOCS / "_ext" / "routerkit_tables.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def cells(table: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table.splitlines()[2:]]
+
+
+def used_tables() -> set[str]:
+    return {block.rest for page in PAGES for block in blocks(page) if block.kind == "routerkit-table"}
+
+
+def test_every_variable_is_in_the_configuration_table(tables: ModuleType) -> None:
+    rows = cells(tables.variables_table())
+    assert [row[0] for row in rows] == [f"`{name}`" for name in variable_names()]
+    assert [row[1] for row in rows] == [each.explanation for each in VARIABLES]
+
+
+def test_every_verdict_is_in_the_table_of_errors(tables: ModuleType) -> None:
+    rows = {row[0].strip("`"): row for row in cells(tables.verdicts_table())}
+    assert list(rows) == list(VERDICTS)
+    assert {code for code, row in rows.items() if row[2] != "–"} == set(_ADVICE)
+    assert rows["rate_limited"][2:] == [
+        "`RateLimitError`",
+        "the next model; the same when none is left",
+        "model",
+        "no",
+        "5 s, or what the gateway asks, 300 s at most",
+    ]
+    assert rows["context_length"][3] == "the next model with a larger context"
+
+
+def test_every_field_is_in_the_tables_of_policies(tables: ModuleType) -> None:
+    for kind in (Timeouts, RetryPolicy, BreakerPolicy, routerkit.Fault):
+        rows = cells(tables.fields_table(kind.__name__))
+        assert [row[0] for row in rows] == [f"`{field.name}`" for field in attrs.fields(kind)]
+    assert ["`max_sleep`", "`60.0`", "The longest wait that a server's hint can ask of a call, in seconds."] in cells(
+        tables.fields_table("RetryPolicy")
+    )
+
+
+def test_every_table_is_on_a_page() -> None:
+    assert used_tables() == {"variables", "verdicts", "Timeouts", "RetryPolicy", "BreakerPolicy", "Fault"}
+
+
+def test_every_keyword_is_in_the_configuration_page() -> None:
+    page = (DOCS / "configuration.md").read_text("utf-8")
+    rows = {name for line in page.splitlines() if line.startswith("| `") for name in re.findall(r"`(\w+)`", line[:60])}
+    assert set(inspect.signature(settings_from).parameters) - {"values"} <= rows
+
+
+def test_every_public_name_is_in_the_api_reference() -> None:
+    text = (DOCS / "api.md").read_text("utf-8")
+    documented = re.findall(r"^\.\. auto(?:class|exception|data):: routerkit\.(\w+)(?:\(\))?$", text, re.MULTILINE)
+    assert sorted(documented) == sorted(routerkit._HOMES)
+
+
+def test_the_changelog_knows_this_version() -> None:
+    assert f"## {routerkit.__version__} - " in (ROOT / "CHANGELOG.md").read_text("utf-8")
