@@ -65,8 +65,8 @@ class Client(ClientBase):
     ) -> Completion:
         """One whole answer.
 
-        ``messages``: a string, or a list of message dicts; content parts pass through untouched. ``model`` and
-        ``fallback_models`` replace the client's for this call. ``timeout``: the call's deadline in seconds, or :class:`Timeouts`.
+        ``messages``: a string, or a list of message dicts; content parts pass through untouched. ``model``: asked first, before
+        the client's default. ``fallback_models``: in place of the client's, for this call. ``timeout``: the call's deadline in seconds, or :class:`Timeouts`.
         ``params``: every documented request parameter (``tools``, ``temperature``, …); ``None`` means "not sent". What is not
         known goes through ``extra_body``. ``allow_any_price``: catalogue models of any price may answer as a last resort.
 

@@ -32,7 +32,7 @@ from routerkit.types.completion import Completion, CostSource, Usage
 from routerkit.types.event import AttemptFinished, CallFinished
 from routerkit.types.request import ChatRequest
 from routerkit.types.route import Attempt, Candidate, Plan, Wait
-from routerkit.types.verdict import Action, Blame, Sample, Sent, Verdict
+from routerkit.types.verdict import Action, Blame, Condition, Sample, Sent, Verdict
 
 if TYPE_CHECKING:
     from routerkit.core.router import Router
@@ -155,9 +155,14 @@ class Call:
         return verdict
 
     def cost(self, raw: dict[str, Any], model: str) -> tuple[Decimal | None, CostSource]:
+        """USD, by the gateway's own figure, else by what the catalogue in memory says."""
         usage = raw.get("usage")
+        usage = Usage(usage if isinstance(usage, dict) else {})
+        told = usage.cost
+        if told is not None:
+            return told, "gateway"
         snapshot = self.router.catalog.peek()
-        return cost_of(Usage(usage if isinstance(usage, dict) else {}), snapshot.get(model) if snapshot else None)
+        return cost_of(usage, snapshot.get(model) if snapshot else None)
 
     def close(self, error: str | None = None, cost: Decimal | None = None) -> Step[None]:
         """The call has ended: tell observers."""
@@ -318,13 +323,12 @@ def _failure(call: Call) -> RouterKitError:
     """The error of a call whose attempts all failed: that of the one target there was, or the collective one."""
     ledger = call.ledger
     verdict, error = ledger.failures[-1]
-    unmet = verdict.condition.value != "any" and not call.itinerary.left
-    alone = (
-        len({attempt.target for attempt in ledger.attempts}) == 1
-        and not call.itinerary.refused
-        and not call.itinerary.left
-    )
-    return error if unmet or alone else ledger.collective()
+    if call.itinerary.left:
+        return ledger.collective()
+    tried = {attempt.target for attempt in ledger.attempts}
+    possible = tried | {candidate.target for candidate, _ in call.itinerary.refused}
+    unmet = verdict.condition is not Condition.ANY
+    return error if unmet or len(possible) == 1 else ledger.collective()
 
 
 def _nothing_tried(call: Call) -> RouterKitError:
