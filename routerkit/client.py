@@ -66,9 +66,10 @@ class Client(ClientBase):
         """One whole answer.
 
         ``messages``: a string, or a list of message dicts; content parts pass through untouched. ``model``: asked first, before
-        the client's default. ``fallback_models``: in place of the client's, for this call. ``timeout``: the call's deadline in seconds, or :class:`Timeouts`.
-        ``params``: every documented request parameter (``tools``, ``temperature``, …); ``None`` means "not sent". What is not
-        known goes through ``extra_body``. ``allow_any_price``: catalogue models of any price may answer as a last resort.
+        the client's default. ``fallback_models``: in place of the client's, for this call. ``timeout``: the call's deadline in
+        seconds, or :class:`Timeouts`. ``params``: every documented request parameter (``tools``, ``temperature``, …); ``None``
+        means "not sent". What is not known goes through ``extra_body``. ``allow_any_price``: catalogue models of any price may
+        answer as a last resort.
 
         Raises InvalidRequestError before sending, else a RouterKitError whose ``route`` tells what was tried.
         """
@@ -134,6 +135,7 @@ class Client(ClientBase):
         *,
         model: str | None = None,
         fallback_models: Iterable[str] | None = None,
+        timeout: float | Timeouts | None = None,
         extra_body: Mapping[str, Any] | None = None,
         allow_any_price: bool = False,
         **params: Unpack[RequestParams],
@@ -148,7 +150,7 @@ class Client(ClientBase):
             stream=False,
             model=model,
             fallback_models=fallback_models,
-            timeout=None,
+            timeout=timeout,
             extra_body=extra_body,
             extra_headers=None,
             allow_any_price=allow_any_price,

@@ -1,19 +1,16 @@
-"""Settings from arguments and environment. One table, ``VARIABLES``, names every variable; the documentation is made from it.
-
-Arguments win over the environment. A variable that is set to nothing counts as not set. What cannot be read is a
-ConfigurationError that names the variable, and never repeats a key.
-"""
+"""Settings from arguments and environment. Arguments win over the environment."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
+from urllib.parse import urlsplit
 
 import attrs
 
 from routerkit import gateways
+from routerkit.environment import PREFIXES, Environment, Variables, hidden, memory, strategy_name
 from routerkit.errors import ConfigurationError, InvalidRequestError
 from routerkit.types.event import Observer
 from routerkit.types.fault import Fault
@@ -24,202 +21,58 @@ from routerkit.types.request import checked_header_value, checked_model, checked
 from routerkit.types.secret import Secret
 from routerkit.types.settings import DevMode, Settings
 
-PREFIXES: dict[str, tuple[str, ...]] = {
-    "openrouter": ("OPENROUTER_",),
-    "infron": ("INFRON_", "ONEROUTER_"),
-    "onerouter": ("ONEROUTER_", "INFRON_"),
-}
-"""Which variables serve a gateway, the first that is set first. OneRouter is Infron AI's former name: both serve both."""
-
-STRATEGIES = ("priority",)
-
 T = TypeVar("T")
 
-_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
-_NUMBER = re.compile(r"\d+(?:\.\d+)?")
-_TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+
+class Options(TypedDict, total=False):
+    """What a client can be told; each wins over the environment. See the configuration reference."""
+
+    api_key: str | None
+    gateway: str | Gateway | None
+    base_url: str | None
+    default_model: str | None
+    fallback_models: Iterable[str] | None
+    strategy: str | None
+    fallback_strategy: str | None
+    timeout: float | Timeouts | None
+    retry: RetryPolicy | None
+    breaker: BreakerPolicy | None
+    catalog_ttl: float
+    dev_mode: bool | None
+    dev_script: Sequence[Fault | Mapping[str, Any]] | None
+    dev_pace: float
+    store: str | None
+    observers: Sequence[Observer]
+    app_url: str | None
+    app_title: str | None
 
 
-def boolean(text: str) -> bool:
-    """``1 true yes on`` or ``0 false no off``, in any case; nothing else."""
-    word = text.lower()
-    if word not in (*_TRUE, *_FALSE):
-        raise ValueError("must be true or false")
-    return word in _TRUE
+LATER = frozenset({"gateways", "tenants", "limits", "budget"})
+"""Options of versions to come."""
 
 
-def duration(text: str) -> float:
-    """Seconds, from ``60``, ``60s``, ``1m30s``, ``500ms`` or ``1h``."""
-    if _NUMBER.fullmatch(text):
-        return float(text)
-    match = _DURATION.fullmatch(text.replace(" ", ""))
-    if not match or not any(match.groups()):
-        raise ValueError("must be a duration such as 60, 60s, 1m30s or 500ms")
-    hours, minutes, seconds, thousandths = (float(part or 0) for part in match.groups())
-    return hours * 3600 + minutes * 60 + seconds + thousandths / 1000
+class ChangeableOptions(TypedDict, total=False):
+    """Those of the options in which a client made by ``with_options`` can differ."""
+
+    timeout: float | Timeouts | None
+    default_model: str | None
+    fallback_models: Iterable[str]
+    retry: RetryPolicy | None
+    app_url: str | None
+    app_title: str | None
 
 
-def whole(text: str) -> int:
-    if not re.fullmatch(r"\d{1,9}", text):
-        raise ValueError("must be a whole number")
-    return int(text)
-
-
-def share(text: str) -> float:
-    """A number from 0 to 1; ``true`` is 1 and ``false`` 0."""
-    if text.lower() in ("true", "yes", "on", "false", "no", "off"):
-        return float(boolean(text))
-    if not _NUMBER.fullmatch(text) or not 0 <= float(text) <= 1:
-        raise ValueError("must be a number from 0 to 1, or true or false")
-    return float(text)
-
-
-def models(text: str) -> tuple[str, ...]:
-    """Model ids between commas."""
-    return checked_models([part.strip() for part in text.split(",") if part.strip()])
-
-
-def strategy_name(text: str) -> str:
-    if text.lower() not in STRATEGIES:
-        raise ValueError(f"is not a known strategy (known: {', '.join(STRATEGIES)})")
-    return text.lower()
-
-
-def off(text: str) -> bool:
-    """A switch for something that this version does not have."""
-    if boolean(text):
-        raise ValueError("is not available in this version")
-    return False
-
-
-def memory(text: str) -> str:
-    if text != "memory":
-        raise ValueError("is not a store of this version (known: memory)")
-    return text
-
-
-def header(text: str) -> str:
-    return checked_header_value(text, "header")
-
-
-@attrs.frozen
-class Variable:
-    """A row of the table."""
-
-    name: str
-    """Without the gateway's prefix where ``prefixed``."""
-    parse: Callable[[str], Any]
-    default: str
-    explanation: str
-    example: str
-    prefixed: bool = True
-
-
-VARIABLES: tuple[Variable, ...] = (
-    Variable(
-        "API_KEY", str, "none", "The API key. Needed, except in dev mode and for servers on this machine.", "sk-or-v1-…"
-    ),
-    Variable(
-        "BASE_URL",
-        checked_url,
-        "the gateway's own",
-        "Where the API is; https unless on this machine.",
-        "https://openrouter.ai/api/v1",
-    ),
-    Variable(
-        "DEFAULT_MODEL",
-        checked_model,
-        "none",
-        "The model asked when a call names none, and after the one it names.",
-        "openai/gpt-4o",
-    ),
-    Variable(
-        "FALLBACK_MODELS",
-        models,
-        "none",
-        "Models asked when the others fail, in order, between commas.",
-        "anthropic/claude-sonnet-4.5,google/gemini-2.5-flash",
-    ),
-    Variable("ENABLED", boolean, "true", "`false`: making a client is an error. A switch for operators.", "true"),
-    Variable(
-        "TIMEOUT",
-        duration,
-        "120s, streams 600s",
-        "The deadline of a whole call, all attempts and waits included.",
-        "60s",
-    ),
-    Variable("MAX_RETRIES", whole, "3", "Attempts after the first, over all models of a call; 9 at most.", "3"),
-    Variable("RETRY_ATTEMPTS", whole, "3", "Another name of `MAX_RETRIES`.", "3"),
-    Variable(
-        "RETRY_BACKOFF_BASE",
-        duration,
-        "0.5s",
-        "The first wait before the same model is asked again; it doubles.",
-        "0.5s",
-    ),
-    Variable("RETRY_BACKOFF_MAX", duration, "8s", "The longest such wait.", "8s"),
-    Variable("RETRY_JITTER", share, "1", "Which share of a wait is random, from 0 to 1; `true` is 1.", "1"),
-    Variable("ROUTE_STRATEGY", strategy_name, "priority", "How models are ordered. Known: `priority`.", "priority"),
-    Variable(
-        "FALLBACK_STRATEGY", strategy_name, "priority", "The same after a first failure. Known: `priority`.", "priority"
-    ),
-    Variable("COST_OPTIMIZED", off, "false", "Reserved; only `false` is accepted in this version.", "false"),
-    Variable("PERFORMANCE_CACHE", off, "false", "Reserved; only `false` is accepted in this version.", "false"),
-    Variable(
-        "HTTP_REFERER",
-        header,
-        "none",
-        "Your application's URL, which the gateway shows in its rankings.",
-        "https://example.com",
-    ),
-    Variable("X_OPEN_ROUTER_TITLE", header, "none", "Your application's name, likewise.", "Example"),
-    Variable(
-        "DEV_MODE",
-        boolean,
-        "false",
-        "Answers are made up: no key, no network, no cost. Refused in production.",
-        "false",
-        prefixed=False,
-    ),
-    Variable(
-        "ROUTERKIT_STORE", memory, "memory", "Where shared state lives. Known: `memory`.", "memory", prefixed=False
-    ),
-    Variable("ROUTERKIT_ENV", str, "none", "`production` forbids dev mode.", "production", prefixed=False),
-)
-
-_BY_NAME = {variable.name: variable for variable in VARIABLES}
-
-
-class Environment:
-    """Reads variables for one gateway. ``values`` is a mapping such as ``os.environ``."""
-
-    def __init__(self, values: Mapping[str, str], gateway: str) -> None:
-        self._values = values
-        self.prefixes = PREFIXES.get(gateway, ())
-
-    def find(self, name: str) -> tuple[str, str] | None:
-        """The full name and the text of a variable, if it is set to something."""
-        names = [prefix + name for prefix in self.prefixes] if _BY_NAME[name].prefixed else [name]
-        for full in names:
-            text = self._values.get(full, "").strip()
-            if text:
-                return full, text
-        return None
-
-    def get(self, name: str) -> Any:
-        """The value of a variable, ``None`` when it is not set."""
-        found = self.find(name)
-        if found is None:
-            return None
-        full, text = found
-        try:
-            return _BY_NAME[name].parse(text)
-        except ConfigurationError as error:
-            raise ConfigurationError(f"{full}: {str(error).partition(': ')[2] or error}") from None
-        except InvalidRequestError as error:
-            raise ConfigurationError(f"{full}: {error}") from None
-        except ValueError as error:
-            raise ConfigurationError(f"{full}={text!r}: {error}") from None
+def changed(settings: Settings, options: ChangeableOptions) -> Settings:
+    """The same settings but for these. Raises ConfigurationError."""
+    unknown = options.keys() - ChangeableOptions.__annotations__.keys()
+    if unknown:
+        known = ", ".join(ChangeableOptions.__annotations__)
+        raise ConfigurationError(
+            f"with_options({min(unknown)}=…): only {known} can differ; make another client for the rest"
+        )
+    fresh = settings_from({}, gateway=attrs.evolve(settings.gateway, key_required=False), **options)
+    names = {"timeouts" if name == "timeout" else name for name in options}
+    return attrs.evolve(settings, **{name: getattr(fresh, name) for name in names})
 
 
 def settings_from(
@@ -245,9 +98,11 @@ def settings_from(
     app_title: str | None = None,
 ) -> Settings:
     """The settings that arguments and an environment make together. Raises ConfigurationError."""
+    values, api_key = Variables(values), hidden(api_key)
     chosen, environment = _gateway(values, gateway, base_url)
-    if environment.get("ENABLED") is False:
-        raise ConfigurationError(f"{environment.prefixes[0]}ENABLED is false: {chosen.label} is not to be used here")
+    enabled = environment.find("ENABLED")
+    if enabled is not None and not environment.get("ENABLED"):
+        raise ConfigurationError(f"{enabled[0]} is false: {chosen.label or chosen.name} is not to be used here")
     _refuse_tenants(values, environment)
     for name in ("COST_OPTIMIZED", "PERFORMANCE_CACHE", "ROUTERKIT_STORE"):
         environment.get(name)
@@ -309,7 +164,7 @@ def _key(environment: Environment, gateway: Gateway, api_key: str | None, *, nee
     found = environment.find("API_KEY") if api_key is None and environment.prefixes else None
     if api_key is None and found is None:
         variable = f"set {environment.prefixes[0]}API_KEY or " if environment.prefixes else ""
-        local = is_loopback(gateway.base_url.split("/")[2].rsplit(":", 1)[0].strip("[]"))
+        local = is_loopback(urlsplit(gateway.base_url).hostname or "")
         if needed and gateway.key_required and not local:
             raise ConfigurationError(f"{gateway.label or gateway.name} API key not configured: {variable}pass api_key=")
         return None
@@ -394,6 +249,24 @@ def _seconds(name: str, value: float, *, positive: bool = False) -> float:
     return float(value)
 
 
+def with_file(path: str | os.PathLike[str], values: Mapping[str, str]) -> Variables:
+    """An environment and, below it, the variables of a ``.env`` file.
+
+    A key of the environment is not sent to an address that only the file names: whoever can place a file in a folder would
+    else receive the key. Raises ConfigurationError.
+    """
+    found = from_file(path)
+    for prefix in dict.fromkeys(prefix for prefixes in PREFIXES.values() for prefix in prefixes):
+        url, key = f"{prefix}BASE_URL", f"{prefix}API_KEY"
+        address = found.get(url, "").strip()
+        mixed = address and not values.get(url, "").strip() and values.get(key, "").strip()
+        if mixed and not is_loopback(urlsplit(checked_url(address, url)).hostname or ""):
+            raise ConfigurationError(
+                f"{url} comes from {os.fspath(path)!r} and {key} from the environment: set both in the same place"
+            )
+    return Variables({**found, **values})
+
+
 def from_file(path: str | os.PathLike[str]) -> dict[str, str]:
     """The variables of a ``.env`` file, read with python-dotenv as they stand (``${…}`` is not filled in)."""
     try:
@@ -402,4 +275,8 @@ def from_file(path: str | os.PathLike[str]) -> dict[str, str]:
         raise ConfigurationError("env_file= needs python-dotenv: pip install 'routerkit[cli]'") from None
     if not os.path.isfile(path):
         raise ConfigurationError(f"env_file={os.fspath(path)!r}: no such file")
-    return {name: value for name, value in dotenv_values(path, interpolate=False).items() if value is not None}
+    try:
+        values = dotenv_values(path, interpolate=False, encoding="utf-8-sig")
+    except (OSError, UnicodeError) as error:
+        raise ConfigurationError(f"env_file={os.fspath(path)!r}: cannot be read: {type(error).__name__}") from None
+    return {name: value for name, value in values.items() if value is not None}

@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 def _restore(cls: type[RouterKitError], message: str, state: dict[str, Any]) -> RouterKitError:
     error = cls.__new__(cls, message)
     Exception.__init__(error, message)
-    error.__dict__.update(state)
     error.__cause__ = state.pop("__cause__", None)
+    error.__dict__.update(state)
     return error
 
 

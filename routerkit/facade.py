@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from routerkit.config import from_file, settings_from
+from routerkit.config import LATER, ChangeableOptions, Options, changed, settings_from, with_file
 from routerkit.core.effects import Emit, Step
 from routerkit.core.router import Router
 from routerkit.core.streaming import Ended
@@ -20,17 +20,16 @@ from routerkit.types.completion import Completion
 from routerkit.types.policy import Timeouts
 from routerkit.types.request import ChatRequest
 from routerkit.types.route import Route
+from routerkit.types.secret import RedactedStr
 from routerkit.types.settings import Settings
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing_extensions import Self, Unpack
 
     from routerkit.transport.mock import MockTransport
     from routerkit.types.request import Messages
 
 _living: weakref.WeakSet[ClientBase] = weakref.WeakSet()
-
-_CHANGEABLE = ("default_model", "fallback_models", "timeout", "retry", "app_url", "app_title")
 
 
 @attrs.frozen
@@ -46,8 +45,19 @@ class Health:
 class ClientBase:
     """Not for use by itself: :class:`routerkit.Client` and :class:`routerkit.AsyncClient` are made of it."""
 
-    def __init__(self, *, runtime: SystemRuntime | None = None, **options: Any) -> None:
-        self._setup(settings_from(os.environ, **options), runtime)
+    def __init__(self, *, runtime: SystemRuntime | None = None, **options: Unpack[Options]) -> None:
+        self._setup(self._settings(os.environ, options), runtime)
+
+    @classmethod
+    def _settings(cls, values: Mapping[str, str], options: Options) -> Settings:
+        unknown = sorted(options.keys() - Options.__annotations__.keys())
+        if unknown and unknown[0] in LATER:
+            raise ConfigurationError(f"{cls.__name__}({unknown[0]}=…) is not available in this version")
+        if unknown:
+            raise TypeError(f"{cls.__name__}() got an unexpected keyword argument {unknown[0]!r}")
+        if isinstance(options.get("api_key"), str):
+            options["api_key"] = RedactedStr(options["api_key"])  # the frames of an error hold these options
+        return settings_from(values, **options)
 
     def _setup(self, settings: Settings, runtime: SystemRuntime | None) -> None:
         self.settings = settings
@@ -66,33 +76,34 @@ class ClientBase:
         _living.add(self)
 
     @classmethod
-    def from_env(cls, env_file: str | os.PathLike[str] | None = None, **options: Any) -> Self:
+    def from_env(
+        cls,
+        env_file: str | os.PathLike[str] | None = None,
+        *,
+        runtime: SystemRuntime | None = None,
+        **options: Unpack[Options],
+    ) -> Self:
         """A client made from the environment, and from a ``.env`` file when one is named.
 
         The environment wins over the file, and ``options`` (those of the constructor) over both. Raises ConfigurationError.
         """
-        runtime = options.pop("runtime", None)
-        values = os.environ if env_file is None else {**from_file(env_file), **os.environ}
         client = cls.__new__(cls)
-        client._setup(settings_from(values, **options), runtime)
+        client._setup(
+            cls._settings(os.environ if env_file is None else with_file(env_file, os.environ), options), runtime
+        )
         return client
 
-    def with_options(self, **options: Any) -> Self:
+    def with_options(self, **options: Unpack[ChangeableOptions]) -> Self:
         """The same client with another ``timeout``, ``default_model``, ``fallback_models``, ``retry``, ``app_url``, ``app_title``.
 
         It shares connections, catalogue, breakers and cooldowns with this one, and lives as long: closing it closes nothing.
+        Raises ConfigurationError.
         """
-        unknown = options.keys() - set(_CHANGEABLE)
-        if unknown:
-            raise ConfigurationError(
-                f"with_options({min(unknown)}=…): only {', '.join(_CHANGEABLE)} can differ; make another client for the rest"
-            )
-        checked = settings_from({}, api_key="unused-here", gateway=self.settings.gateway, **options)
-        changes = {("timeouts" if name == "timeout" else name) for name in options}
+        settings = changed(self.settings, options)
         other = self.__class__.__new__(self.__class__)
         other.__dict__.update(self.__dict__)
-        other.settings = attrs.evolve(self.settings, **{name: getattr(checked, name) for name in changes})
-        other.router = self.router.sharing(other.settings)
+        other.settings = settings
+        other.router = self.router.sharing(settings)
         _living.add(other)
         return other
 
@@ -102,11 +113,12 @@ class ClientBase:
         return Health(states, self.router.health.cooldowns())
 
     def __repr__(self) -> str:
-        settings = self.settings
+        settings = getattr(self, "settings", None)
+        if settings is None:  # it could not be made
+            return f"<{type(self).__name__}>"
         dev = ", dev mode" if settings.dev_mode else ""
-        return (
-            f"{type(self).__name__}(gateway={settings.gateway.name!r}, default_model={settings.default_model!r}{dev})"
-        )
+        gateway, model = settings.gateway.name, settings.default_model
+        return f"{type(self).__name__}(gateway={gateway!r}, default_model={model!r}{dev})"
 
     def _request(
         self,

@@ -25,7 +25,7 @@ KNOWN = {gateway.name: gateway for gateway in (OPENROUTER, INFRON, ONEROUTER)}
 def known(name: str) -> Gateway:
     """The gateway of that name. Raises ConfigurationError, which lists the known ones."""
     try:
-        return KNOWN[name.lower()]
+        return KNOWN[str(name).lower()]
     except KeyError:
         raise ConfigurationError(
             f"gateway={name!r} is not known (known: {', '.join(KNOWN)}); for any other server give base_url= alone"

@@ -221,7 +221,7 @@ def test_an_error_is_a_document_too_and_never_shows_the_key(server: FaultServer)
     assert (document["type"], document["status_code"], document["model"]) == ("PermissionDeniedError", 403, "a/one")
     assert "Traceback (most recent call last)" in done.stderr
     assert "INFO attempt a/one on openrouter: permission_denied" in done.stderr
-    assert "\nrouterkit: a/one on openrouter: the API key may not do this (HTTP 403): Secret(…" in done.stderr
+    assert "\nrouterkit: a/one on openrouter: the API key may not do this (HTTP 403): <redacted>" in done.stderr
 
 
 def test_no_connection() -> None:

@@ -19,9 +19,10 @@ import attrs
 import pytest
 
 import routerkit
-from routerkit.config import PREFIXES, VARIABLES, settings_from
+from routerkit.config import settings_from
 from routerkit.core.failure import _ADVICE
-from routerkit.core.verdict import VERDICTS
+from routerkit.core.verdict_table import VERDICTS
+from routerkit.environment import PREFIXES, VARIABLES
 from routerkit.types.policy import BreakerPolicy, RetryPolicy, Timeouts
 
 ROOT = Path(__file__).parent.parent

@@ -18,7 +18,8 @@ ALLOWED = {
     "errors": {"types"},
     "types": {"types", "errors"},
     "gateways": {"types", "errors"},
-    "config": {"types", "errors", "gateways"},
+    "environment": {"types", "errors"},
+    "config": {"environment", "types", "errors", "gateways"},
     "core": {"core", "types", "errors"},
     "telemetry": {"telemetry", "types", "errors"},
     "transport": {"transport", "core", "types", "errors"},
@@ -120,7 +121,8 @@ def test_a_request_loads_one_http_library() -> None:
     assert "requests" in sync
     assert not sync & {"aiohttp", "asyncio"}
     call = (
-        "async def main():\n  try: await c.complete('x', model='a/b')\n  except routerkit.APIConnectionError: pass\n  await c.aclose()\n"
+        "async def main():\n  try: await c.complete('x', model='a/b')\n"
+        "  except routerkit.APIConnectionError: pass\n  await c.aclose()\n"
         "asyncio.run(main())"
     )
     task = loaded_after(

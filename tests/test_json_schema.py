@@ -6,6 +6,7 @@ import re
 import time
 from collections import Counter
 from datetime import datetime
+from functools import reduce
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,7 @@ VALID: dict[str, Any] = {
     "required binary tree": obj(
         "left right", left={"anyOf": [{"$ref": "#"}, NULL]}, right={"oneOf": [{"$ref": "#"}, NULL]}
     ),
+    "deep requirement": reduce(lambda inner, _: obj("a", a=inner), range(12), STRING),
     "linked through anchors": {
         "$ref": "#list",
         "$defs": {"l": obj("next", next={"anyOf": [{"$ref": "#list"}, NULL]}) | {"$anchor": "list"}},
@@ -229,7 +231,7 @@ VALID: dict[str, Any] = {
     },
     "contains none": {"type": "array", "contains": {"const": 1}, "minContains": 0, "maxItems": 0},
     "cents": {"type": "number", "multipleOf": 0.01, "exclusiveMinimum": 0, "maximum": 0.05},
-    "tenths": {"type": "number", "multipleOf": 0.1, "minimum": 0.25, "maximum": 0.45},
+    "tenths": {"type": "number", "multipleOf": 0.1, "minimum": 0.05, "maximum": 0.35},
     "integer multiples of a fraction": {"type": "integer", "multipleOf": 2.5, "minimum": 6},
     "two multiples": {"allOf": [{"multipleOf": 4}, {"multipleOf": 6}], "type": "integer", "minimum": 1},
     "open interval": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 0.001},
@@ -338,6 +340,10 @@ UNSATISFIABLE: dict[str, tuple[Any, str]] = {
     "deep": (
         obj("a", a={"type": "array", "minItems": 1, "items": obj("b/c", **{"b/c": False})}),
         "items.*/b~1c",
+    ),
+    "a multiple that float division misses": (
+        {"type": "number", "multipleOf": 0.1, "minimum": 0.25, "maximum": 0.35},
+        "^#",
     ),
     "no integer between": ({"type": "integer", "exclusiveMinimum": 1, "exclusiveMaximum": 2}, "^#"),
     "lengths": ({"type": "string", "minLength": 3, "maxLength": 2}, "^#"),

@@ -14,9 +14,9 @@ from typing import Any
 
 import attrs
 
-from routerkit.config import PREFIXES, VARIABLES, Variable
 from routerkit.core.failure import _ADVICE
-from routerkit.core.verdict import VERDICTS, Rule
+from routerkit.core.verdict_table import VERDICTS, Rule
+from routerkit.environment import PREFIXES, VARIABLES, Variable
 from routerkit.types import policy
 from routerkit.types.fault import Fault
 from routerkit.types.verdict import Action, Billing, Blame, Condition, Sample

@@ -206,7 +206,7 @@ def explain(
       routerkit explain Hello -m openai/gpt-4o -f google/gemini-2.5-flash
       routerkit explain - --all < prompt.txt
     """
-    from routerkit.cli.render import plan_document, plan_table, skip_table
+    from routerkit.cli.render import plan_table, skip_table
 
     text = options.prompt_text(prompt)
     with shared.client() as client:
@@ -214,7 +214,7 @@ def explain(
         attempts = client.settings.retry.max_attempts
     stdout, stderr = Output(sys.stdout), Output(sys.stderr)
     if shared.as_json:
-        stdout.json({**plan_document(plan), "max_attempts": attempts})
+        stdout.json({**plan.to_dict(), "max_attempts": attempts})
         return
     limit = None if everything else SHOWN
     if plan.targets:

@@ -75,12 +75,11 @@ def end(error: BaseException, shared: Shared) -> int:
     code = exit_code(error)
     stderr = Output(sys.stderr)
     for text, style in _told(error, verbose=shared.verbose):
-        stderr.line(shared.conceal(text), style)
+        stderr.line(text, style)
     if shared.as_json and isinstance(error, RouterKitError):
         from routerkit.cli.render import error_document
 
-        document = error_document(error)
-        Output(sys.stdout).json({**document, "error": shared.conceal(document["error"]), "exit_code": code})
+        Output(sys.stdout).json({**error_document(error), "exit_code": code})
     return code
 
 

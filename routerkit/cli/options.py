@@ -48,11 +48,6 @@ class Shared:
         self._client = Client.from_env(env_file, gateway=self.gateway, base_url=self.base_url, dev_mode=self.dev)
         return self._client
 
-    def conceal(self, text: str) -> str:
-        """The text without the key, which a gateway may have repeated in an error."""
-        key = None if self._client is None else self._client.settings.api_key
-        return text if key is None else text.replace(key.reveal(), repr(key))
-
 
 def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:
     """Note a shared option, wherever it stands; the one nearest to the command wins."""
@@ -121,7 +116,7 @@ def patience(_: click.Context, __: click.Parameter, value: str | None) -> Timeou
     """A duration as the call's timeouts."""
     if value is None:
         return None
-    from routerkit.config import duration
+    from routerkit.environment import duration
     from routerkit.types.policy import Timeouts
 
     try:

@@ -131,31 +131,6 @@ def answer_document(answer: Completion) -> dict[str, Any]:
     }
 
 
-def plan_document(plan: Plan) -> dict[str, Any]:
-    return {
-        "targets": [
-            {
-                "position": place,
-                "model": each.model,
-                "gateway": each.gateway,
-                "origin": str(each.origin),
-                "reason": each.reason,
-            }
-            for place, each in enumerate(plan.targets, 1)
-        ],
-        "skipped": [
-            {
-                "model": each.model,
-                "gateway": each.gateway,
-                "origin": str(each.origin),
-                "reason": each.reason,
-                "retry_after": each.retry_after,
-            }
-            for each in plan.skipped
-        ],
-    }
-
-
 def error_document(error: RouterKitError) -> dict[str, Any]:
     return {
         **error.to_dict(),

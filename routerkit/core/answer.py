@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from routerkit.core.verdict import Ending, error_object
+from routerkit.core.verdict import error_object
+from routerkit.core.verdict_table import Ending
 
 _CONTENT = (
     "content",
@@ -57,7 +58,7 @@ def _answered(choice: dict[str, Any], body: dict[str, Any]) -> bool:
     if has_content(choice.get("message")) or choice.get("text"):
         return True
     reason = choice.get("finish_reason")
-    if reason in _ENDED_WELL:
+    if isinstance(reason, str) and reason in _ENDED_WELL:
         return True
     usage = body.get("usage")
     return bool(reason) and not (isinstance(usage, dict) and usage.get("completion_tokens") == 0)
@@ -81,7 +82,8 @@ def assemble(chunks: Iterable[dict[str, Any]]) -> dict[str, Any]:
         for key, value in chunk.items():
             if key != "choices" and (value is not None or key not in whole):
                 whole[key] = value
-        for choice in chunk.get("choices") or ():
+        parts = chunk.get("choices")
+        for choice in parts if isinstance(parts, list) else ():
             if isinstance(choice, dict):
                 index = choice.get("index")
                 _add_choice(choices.setdefault(index if isinstance(index, int) else 0, {"message": {}}), choice)
@@ -91,13 +93,13 @@ def assemble(chunks: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _add_choice(whole: dict[str, Any], choice: dict[str, Any]) -> None:
+    delta = choice.get("delta", choice.get("message"))
+    if isinstance(delta, dict):
+        _add_delta(whole["message"], delta)
     for key, value in choice.items():
-        if key == "delta":
-            if isinstance(value, dict):
-                _add_delta(whole["message"], value)
-        elif key == "logprobs" and isinstance(value, dict) and isinstance(whole.get(key), dict):
+        if key == "logprobs" and isinstance(value, dict) and isinstance(whole.get(key), dict):
             _extend(whole[key], value)
-        elif key != "index" and (value is not None or key not in whole):
+        elif key not in ("index", "delta", "message") and (value is not None or key not in whole):
             whole[key] = dict(value) if isinstance(value, dict) else value
 
 
@@ -105,7 +107,9 @@ def _add_delta(message: dict[str, Any], delta: dict[str, Any]) -> None:
     for key, value in delta.items():
         present = message.get(key)
         if key == "tool_calls" and isinstance(value, list):
-            _add_tool_calls(message.setdefault(key, []), value)
+            if not isinstance(present, list):
+                present = message[key] = []
+            _add_tool_calls(present, value)
         elif key == "role":
             message[key] = value or present
         elif isinstance(value, dict) and isinstance(present, dict):
@@ -133,7 +137,8 @@ def _add_tool_calls(calls: list[dict[str, Any]], deltas: list[Any]) -> None:
     for place, delta in enumerate(deltas):
         if not isinstance(delta, dict):
             continue
-        index = delta.get("index", place)
+        index = delta.get("index")
+        index = index if isinstance(index, int) else place
         call = next((call for call in calls if call["index"] == index), None)
         if call is None:
             call = {"index": index, "function": {}}
@@ -141,5 +146,5 @@ def _add_tool_calls(calls: list[dict[str, Any]], deltas: list[Any]) -> None:
         for key, value in delta.items():
             if key == "function" and isinstance(value, dict):
                 _extend(call["function"], value)
-            elif value is not None:
+            elif value is not None and key not in ("index", "function"):
                 call[key] = value

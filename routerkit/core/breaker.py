@@ -142,6 +142,7 @@ class Breaker:
     def reset(self, now: float) -> None:
         """Closed, with no memory."""
         self._forced = False
+        self._openings = 0
         self._enter(BreakerState.CLOSED, now)
 
     def _permit(self, now: float, *, probe: bool, watch: bool) -> Permit:

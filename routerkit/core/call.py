@@ -26,7 +26,8 @@ from routerkit.core.itinerary import Itinerary
 from routerkit.core.ledger import Ledger
 from routerkit.core.pricing import cost_of
 from routerkit.core.retry import jittered, spread, waits
-from routerkit.core.verdict import OK, Ending, Signal, classify
+from routerkit.core.verdict import OK, Signal, classify
+from routerkit.core.verdict_table import Ending
 from routerkit.errors import DeadlineExceededError, NoEligibleModelError, RouterKitError
 from routerkit.types.completion import Completion, CostSource, Usage
 from routerkit.types.event import AttemptFinished, CallFinished
@@ -43,6 +44,9 @@ MIN_USEFUL = 1.0
 """Seconds that must be left for another attempt to make sense, or a tenth of the call's total where that is less."""
 _TOLERANCE = 0.005
 """Seconds by which a transport's clock may run ahead of ours."""
+
+_USAGE = b',"usage":{"include":true}'
+"""Asks for the cost of the answer."""
 
 _TRANSPARENT = frozenset({"stale_connection", "misdirected"})
 """Verdicts after which the same target is asked once more, on a new connection, at no charge."""
@@ -67,6 +71,8 @@ class Trial:
     admission: Admission
     fresh: bool = False
     """On a new connection."""
+    reconnected: bool = False
+    """Whether its first connection could not be made."""
     status: int | None = None
     request_id: str | None = None
     first_token: float | None = None
@@ -94,10 +100,8 @@ class Call:
         router, request = self.router, self.request
         gateway = router.settings.gateway
         headers = {**router.headers, **request.headers} if request.headers else router.headers
-        if gateway.usage_parameter:
-            body = request.body(trial.candidate.target.model, usage={"include": True})
-        else:
-            body = request.body(trial.candidate.target.model)
+        usage = _USAGE if gateway.usage_parameter and "usage" not in request.params else b""
+        body = request.body(trial.candidate.target.model, usage)
         return HttpRequest("POST", router.chat_url, headers, body, router.credential, trial.fresh)
 
     def signal(self, **fields: Any) -> Signal:
@@ -130,10 +134,11 @@ class Call:
         trial.admission.settle(verdict.sample, verdict.blame)
         target = trial.candidate.target
         self.router.health.cool(target, self.router.key, verdict, signal.status)
-        error = api_error(verdict, signal, target, detail)
+        key = self.router.settings.api_key
+        error = api_error(verdict, signal, target, detail, key)
         self.ledger.failures.append((verdict, error))
         trial.status, trial.request_id = signal.status or trial.status, error.request_id or trial.request_id
-        return (yield from self.record(trial, verdict, detail or detail_of(signal)))
+        return (yield from self.record(trial, verdict, detail or detail_of(signal, key)))
 
     def record(self, trial: Trial, verdict: Verdict, detail: str = "") -> Step[Verdict]:
         """Enter an attempt into the account and tell observers."""
@@ -190,14 +195,16 @@ def complete(router: Router, request: ChatRequest) -> Step[Completion]:
 def exchange(call: Call, trial: Trial) -> Step[Result[Completion]]:
     """One attempt at a whole answer."""
     try:
-        response = yield from connecting(call, trial, lambda: send(_order(call, trial)))
+        response = yield from send(_order(call, trial))
     except TransportFailure as failure:
+        if may_connect_again(call, trial, failure):
+            return (yield from exchange(call, trial))
         return Result((yield from call.conclude(trial, call.failed_signal(trial, failure), detail=failure.detail)))
     except Cancelled:
         yield from call.conclude(trial, Signal(ending=Ending.CANCELLED, sent=Sent.MAYBE))
         raise
     body = parse_json(response.body)
-    trial.status, trial.request_id = response.status, request_id_of(response.headers)
+    trial.status, trial.request_id = response.status, request_id_of(response.headers, call.router.settings.api_key)
     ending = judge(body) if response.status == 200 else None
     if ending is not Ending.OK:
         text = response.body[:2048] if body is None else b""
@@ -214,16 +221,13 @@ def exchange(call: Call, trial: Trial) -> Step[Result[Completion]]:
     return Result(OK, completion)
 
 
-def connecting(call: Call, trial: Trial, order: Callable[[], Step[T]]) -> Step[T]:
-    """Perform an order; where it is proved that nothing was sent, once more at once on a new connection (gRPC's A6)."""
-    try:
-        return (yield from order())
-    except TransportFailure as failure:
-        unsent = failure.sent is Sent.NOT_SENT and failure.failure not in (Failure.TLS_VERIFY, Failure.LOCAL)
-        if not unsent or call.left() <= _TOLERANCE:
-            raise
-    trial.fresh = True
-    return (yield from order())
+def may_connect_again(call: Call, trial: Trial, failure: TransportFailure) -> bool:
+    """Whether it is proved that nothing was sent: then the attempt connects once more, at once and at no charge (gRPC's A6)."""
+    unsent = failure.sent is Sent.NOT_SENT and failure.failure not in (Failure.TLS_VERIFY, Failure.LOCAL)
+    if not unsent or trial.reconnected or call.left() <= _TOLERANCE:
+        return False
+    trial.fresh = trial.reconnected = True
+    return True
 
 
 def pursue(call: Call, attempt: Callable[[Call, Trial], Step[Result[T]]]) -> Step[T]:

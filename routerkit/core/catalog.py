@@ -7,13 +7,15 @@ next fetch waits for 30 s · 2^n, ten minutes at most (RFC 5861's stale-while-re
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
+import re
+from decimal import Decimal
 from typing import Any
 
 import attrs
 from cachetools import TLRUCache
 
 from routerkit.core.effects import (
+    Failure,
     HttpRequest,
     HttpResponse,
     Latch,
@@ -27,7 +29,8 @@ from routerkit.core.effects import (
     wait_for,
 )
 from routerkit.core.failure import api_error, failure_signal, response_signal
-from routerkit.core.verdict import Ending, Signal, classify
+from routerkit.core.verdict import Signal, classify
+from routerkit.core.verdict_table import Ending
 from routerkit.errors import APIError, DeadlineExceededError
 from routerkit.types.event import CatalogRefreshed
 from routerkit.types.gateway import Gateway
@@ -43,6 +46,11 @@ STALE_SECONDS = 86_400.0
 SHRINK = 0.2
 """A list shorter than this share of the last one is believed only when it comes twice in a row."""
 
+_CLOCKS = frozenset({Failure.CONNECT_TIMEOUT, Failure.FIRST_BYTE_TIMEOUT, Failure.READ_TIMEOUT})
+_TOLERANCE = 0.005
+"""Seconds by which a transport's clock may run ahead of ours."""
+MAX_PRICE = 10**9
+_PRICE = re.compile(r"[0-9]{1,20}(?:\.[0-9]{1,40})?(?:[eE][+-]?[0-9]{1,3})?")
 _PRICES = tuple(field.name for field in attrs.fields(Pricing))
 
 
@@ -59,8 +67,12 @@ class Snapshot:
     """Entries that could not be read, or came twice."""
 
     def get(self, model: str) -> Model | None:
-        """The entry of a model id; ``:nitro``, ``:floor``, ``:online`` and other variants fall back on the model itself."""
-        return self.by_id.get(model) or self.by_id.get(model.partition(":")[0])
+        """The entry of a model id; ``:nitro``, ``:floor``, ``:online`` and other variants fall back on the model itself.
+
+        ``:free`` does not: the model itself has a price.
+        """
+        base, _, variant = model.partition(":")
+        return self.by_id.get(model) or (None if variant == "free" else self.by_id.get(base))
 
 
 class CatalogCache:
@@ -72,7 +84,9 @@ class CatalogCache:
         self._ttl = ttl
         self._lock: Lock = runtime.lock()
         self._kept: TLRUCache[str, Snapshot] = TLRUCache(
-            1, ttu=lambda _, snapshot, __: snapshot.fetched + STALE_SECONDS, timer=runtime.monotonic
+            1,
+            ttu=lambda _, snapshot, __: max(snapshot.expires, snapshot.fetched + STALE_SECONDS),
+            timer=runtime.monotonic,
         )
         self._fetching: Latch | None = None
         self._failures = 0
@@ -114,9 +128,7 @@ class CatalogCache:
                 return kept
             refresh = False
             if not (yield from wait_for(latch, max(0.0, deadline - now))):
-                raise DeadlineExceededError(
-                    f"no time left to wait for the catalogue of {self.gateway.label or self.gateway.name}"
-                )
+                raise self._late()
         try:
             return (yield from self._fetch(credential, timeouts, deadline))
         finally:
@@ -138,6 +150,8 @@ class CatalogCache:
         try:
             response = yield from send(order)
         except TransportFailure as failure:
+            if failure.failure in _CLOCKS and self._runtime.monotonic() >= deadline - _TOLERANCE:
+                return self._stale()  # a caller in a hurry says nothing about the gateway
             signal, detail = failure_signal(failure), failure.detail
         else:
             outcome = self._read(response)
@@ -146,7 +160,8 @@ class CatalogCache:
                 yield from emit(CatalogRefreshed(self.gateway.name, len(outcome.models)))
                 return outcome
             signal, detail = outcome
-        error = api_error(classify(signal), signal, Target(self.gateway.name, "the catalogue"), detail)
+        key = None if credential is None else credential.secret
+        error = api_error(classify(signal), signal, Target(self.gateway.name, "the catalogue"), detail, key)
         kept = self._failed(error)
         yield from emit(CatalogRefreshed(self.gateway.name, len(kept.models) if kept else 0, error=error.code))
         if kept is None:
@@ -155,7 +170,7 @@ class CatalogCache:
 
     def _read(self, response: HttpResponse) -> Snapshot | tuple[Signal, str]:
         signal = response_signal(response, self._runtime.wall())
-        if response.status != 200 or signal.body is None:
+        if response.status != 200:
             return signal, ""
         models, dropped = parse_catalog(signal.body)
         if not models:
@@ -168,6 +183,17 @@ class CatalogCache:
         age = self._ttl * (0.9 + 0.2 * self._runtime.random())
         return Snapshot(tuple(models), {model.id: model for model in models}, now, now + age, dropped)
 
+    def _stale(self) -> Snapshot:
+        kept = self.peek()
+        if kept is None:
+            raise self._late()
+        return kept
+
+    def _late(self) -> DeadlineExceededError:
+        return DeadlineExceededError(
+            f"no time left to wait for the catalogue of {self.gateway.label or self.gateway.name}"
+        )
+
     def _keep(self, snapshot: Snapshot) -> None:
         with self._lock:
             self._kept[self.gateway.name] = snapshot
@@ -176,7 +202,7 @@ class CatalogCache:
     def _failed(self, error: APIError) -> Snapshot | None:
         now = self._runtime.monotonic()
         with self._lock:
-            pause = min(600.0, 30.0 * 2 ** min(self._failures, 10))
+            pause = min(600.0, max(30.0 * 2 ** min(self._failures, 10), error.retry_after or 0.0))
             self._not_before = now + pause * (0.9 + 0.2 * self._runtime.random())
             self._failures += 1
             self._error = error
@@ -218,7 +244,7 @@ def _model(entry: Any) -> Model | None:
     return Model(
         id=identity,
         name=_str(entry, "name") or identity,
-        context_length=_positive(entry.get("context_length")) or _positive(provider.get("context_length")),
+        context_length=_context_length(entry),
         max_completion_tokens=_positive(provider.get("max_completion_tokens")),
         pricing=Pricing(**{name: price(_dict(entry, "pricing").get(name)) for name in _PRICES}),
         input_modalities=_words(architecture.get("input_modalities")),
@@ -231,15 +257,25 @@ def _model(entry: Any) -> Model | None:
     )
 
 
+def _context_length(entry: dict[str, Any]) -> int | None:
+    """OpenRouter's, vLLM's or llama.cpp's word for it, the first that is there."""
+    known = (
+        entry.get("context_length"),
+        _dict(entry, "top_provider").get("context_length"),
+        entry.get("max_model_len"),
+        _dict(entry, "meta").get("n_ctx"),
+    )
+    return next((size for value in known if (size := _positive(value)) is not None), None)
+
+
 def price(value: Any) -> Decimal | None:
     """A price as Decimal; negative, missing, not finite or unreadable is ``None``: unknown, never free."""
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)) or len(str(value)) > 64:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < MAX_PRICE:
+        value = repr(value)
+    if not isinstance(value, str) or not _PRICE.fullmatch(value.strip()):
         return None
-    try:
-        number = Decimal(str(value).strip())
-    except InvalidOperation:
-        return None
-    return number if number.is_finite() and 0 <= number < 10**9 else None
+    number = Decimal(value.strip())
+    return number if number < MAX_PRICE else None
 
 
 def _dict(entry: dict[str, Any], name: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,9 +27,13 @@ from routerkit.errors import (
     RateLimitError,
 )
 from routerkit.types.route import Target
+from routerkit.types.secret import Secret
 from routerkit.types.verdict import Blame, Verdict
 
 _DETAIL = 300
+_KEY = re.compile(r"(?i)\b(?:bearer\s+|sk-)[^\s'\"]{8,}")
+_LIKE_A_KEY = re.compile(r"(?=\S*[0-9])[^\s'\"]{8,}")
+"""For 401, where a key is what a gateway would quote."""
 
 _ADVICE: dict[str, tuple[type[APIError], str]] = {
     "invalid_request": (BadRequestError, "the gateway refused the request; correct it"),
@@ -147,42 +152,53 @@ def clean(text: object) -> str:
     return shown if len(shown) <= _DETAIL else shown[:_DETAIL] + "…"
 
 
-def detail_of(signal: Signal) -> str:
-    """What the gateway said was wrong, cleaned. Moderation errors quote the user's prompt: of them nothing is kept."""
+def detail_of(signal: Signal, key: Secret | None = None) -> str:
+    """What the gateway said was wrong, cleaned.
+
+    Moderation errors quote the user's prompt: of them nothing is kept. Some gateways quote the key that they refuse, or
+    another one: what looks like a key is left out, and the call's own ``key`` wherever it stands.
+    """
     error = error_object(signal.body)
     if error is None:
         return ""
     metadata = error.get("metadata")
     if isinstance(metadata, dict) and {"reasons", "patterns", "flagged_input"} & metadata.keys():
         return ""
-    return clean(error.get("message"))
+    shown = clean(_concealed(error.get("message"), key))
+    return (_LIKE_A_KEY if signal.status == 401 else _KEY).sub("<redacted>", shown)
 
 
-def request_id_of(headers: Mapping[str, str]) -> str | None:
+def _concealed(text: Any, key: Secret | None) -> Any:
+    return key.conceal(text) if key is not None and isinstance(text, str) else text
+
+
+def request_id_of(headers: Mapping[str, str], key: Secret | None = None) -> str | None:
     """The id under which the gateway knows the request."""
     for name in ("x-generation-id", "x-request-id", "cf-ray"):
         value = headers.get(name)
         if value:
-            return clean(value)
+            return clean(_concealed(value, key))
     return None
 
 
-def api_error(verdict: Verdict, signal: Signal, target: Target, detail: str = "") -> APIError:
-    """The exception for one attempt's verdict."""
+def api_error(
+    verdict: Verdict, signal: Signal, target: Target, detail: str = "", key: Secret | None = None
+) -> APIError:
+    """The exception for one attempt's verdict; ``detail`` in place of the gateway's own words."""
     kind, advice = _ADVICE.get(verdict.code, (APIError, verdict.code))
-    told = detail or detail_of(signal)
+    told = detail or detail_of(signal, key)
     status = "" if signal.status is None else f" (HTTP {signal.status})"
-    wait = "" if verdict.retry_after is None else f"; it asks to wait {verdict.retry_after:.3g} s"
+    wait = "" if verdict.retry_after is None else f"; it asks to wait {_seconds(verdict.retry_after)}"
     message = f"{target}: {advice}{status}{wait}" + (f": {told}" if told else "")
     return kind(
         message,
         status_code=signal.status,
         code=verdict.code,
-        error_type=clean(next(error_words(signal.body), "")) or None,
+        error_type=clean(_concealed(next(error_words(signal.body), ""), key)) or None,
         model=target.model,
         gateway=target.gateway,
         retry_after=verdict.retry_after or (verdict.cooldown if verdict.retry_if_last else None) or None,
-        request_id=request_id_of(signal.headers),
+        request_id=request_id_of(signal.headers, key),
     )
 
 
@@ -191,15 +207,19 @@ def remembered_error(
 ) -> APIError:
     """The exception for a target that was not asked because of what it said before."""
     kind, advice = _ADVICE.get(verdict.code, (APIError, verdict.code))
-    wait = "" if retry_after is None else f" for another {retry_after:.3g} s"
+    wait = "" if retry_after is None else f" for another {_seconds(retry_after)}"
     return kind(
-        f"{target}: not asked{wait}, it {reason}: {advice}",
+        f"{target}: not asked{wait} ({reason}): {advice}",
         status_code=status,
         code=verdict.code,
         model=target.model,
         gateway=target.gateway,
         retry_after=retry_after,
     )
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
 
 
 def most_telling(failures: list[tuple[Verdict, APIError]]) -> APIError:

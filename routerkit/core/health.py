@@ -7,7 +7,7 @@ it counts nothing, never grows and ends by itself.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -17,7 +17,7 @@ from cachetools import TLRUCache
 from routerkit.core.breaker import Breaker, Permit
 from routerkit.core.effects import Lock, Runtime
 from routerkit.core.retry import RetryBudget
-from routerkit.core.verdict import GATEWAY_COOLDOWN_CAP
+from routerkit.core.verdict_table import GATEWAY_COOLDOWN_CAP
 from routerkit.types.event import BreakerChanged, BreakerState
 from routerkit.types.policy import BreakerPolicy, RetryPolicy
 from routerkit.types.route import Target
@@ -93,13 +93,14 @@ class Health:
         self._retry_policy = retry
         self._notify = notify
         self._lock: Lock = runtime.lock()
-        self._targets: dict[Target, TargetHealth] = {}
+        self._targets: OrderedDict[Target, TargetHealth] = OrderedDict()
+        """The one used last, last."""
         self._gateways: dict[str, Breaker] = {}
         self._cooldowns: TLRUCache[Scope, Cooldown] = TLRUCache(
             MAX_ENTRIES, ttu=lambda _, cooldown, __: cooldown.until, timer=runtime.monotonic
         )
-        self._limited: dict[str, deque[tuple[float, str]]] = {}
-        """Per gateway, when which models were rate limited last."""
+        self._limited: dict[tuple[str, str], dict[str, float]] = {}
+        """Per gateway and key, when which models were rate limited last."""
 
     def forget_lock(self) -> None:
         """In a forked child: another thread of the parent may have held the lock."""
@@ -123,7 +124,8 @@ class Health:
             gateway = self._gateway(target.gateway)
             gateway_permit = gateway.acquire(now, lease=lease)
             if gateway_permit is None:
-                return Refusal(f"the breaker of gateway {target.gateway} is {gateway.state}", gateway.retry_at(now))
+                reason = f"the breaker of gateway {target.gateway} is {gateway.state}"
+                return Refusal(reason, gateway.retry_at(now), gateway_wide=True)
             permit = entry.breaker.acquire(now, lease=lease, watch=stream)
             if permit is None:
                 gateway_permit.settle(Sample.NEUTRAL, now)
@@ -140,15 +142,12 @@ class Health:
             if resting is not None:
                 return resting
             gateway = self._gateways.get(target.gateway)
+            if gateway is not None and _refuses(gateway, now):
+                reason = f"the breaker of gateway {target.gateway} is {gateway.state}"
+                return Refusal(reason, gateway.retry_at(now), gateway_wide=True)
             entry = self._targets.get(target)
-            if gateway is not None and gateway.state is BreakerState.OPEN and (gateway.retry_at(now) or now + 1) > now:
-                return Refusal(f"the breaker of gateway {target.gateway} is open", gateway.retry_at(now))
-            if (
-                entry is not None
-                and entry.breaker.state is BreakerState.OPEN
-                and (entry.breaker.retry_at(now) or now + 1) > now
-            ):
-                return Refusal("its breaker is open", entry.breaker.retry_at(now))
+            if entry is not None and _refuses(entry.breaker, now):
+                return Refusal(f"its breaker is {entry.breaker.state}", entry.breaker.retry_at(now))
             return None
 
     def panic(self, targets: list[Target], *, lease: float) -> tuple[Target, Admission] | None:
@@ -170,7 +169,7 @@ class Health:
         """Called by :meth:`Admission.settle`."""
         now = self._runtime.monotonic()
         with self._lock:
-            model.settle(sample if blame is not Blame.GATEWAY else Sample.NEUTRAL, now)
+            model.settle(sample if blame is Blame.MODEL or sample is Sample.OK else Sample.NEUTRAL, now)
             gateway.settle(sample if blame is Blame.GATEWAY or sample is Sample.OK else Sample.NEUTRAL, now)
 
     def record(self, target: Target, sample: Sample) -> None:
@@ -193,7 +192,7 @@ class Health:
         cooldown = Cooldown(now + verdict.cooldown, verdict, status)
         with self._lock:
             self._rest(_scope(target, key, verdict), cooldown)
-            if verdict.code == "rate_limited" and self._storm(target, now):
+            if verdict.code == "rate_limited" and self._storm(target, key, now):
                 until = min(cooldown.until, now + GATEWAY_COOLDOWN_CAP)
                 self._rest(("key", target.gateway, key), Cooldown(until, verdict, status))
 
@@ -221,14 +220,19 @@ class Health:
         cooldowns = self._cooldowns
         if not len(cooldowns):
             return None
-        scopes: list[Scope] = [("key", target.gateway, key), ("model", target.gateway, target.model)]
+        scopes: list[Scope] = [
+            ("gateway", target.gateway, ""),
+            ("key", target.gateway, key),
+            ("model", target.gateway, target.model),
+        ]
         if target.model.endswith(":free"):
             scopes.append(("free", target.gateway, key))
         for scope in scopes:
             cooldown = cooldowns.get(scope)
             if cooldown is not None:
                 what = f"{_scope_name(scope)} rests" if scope[0] != "model" else "rests"
-                return Refusal(f"{what} after {cooldown.verdict.code}", cooldown.until, cooldown, scope[0] == "key")
+                wide = scope[0] in ("gateway", "key")
+                return Refusal(f"{what} after {cooldown.verdict.code}", cooldown.until, cooldown, wide)
         return None
 
     def _rest(self, scope: Scope, cooldown: Cooldown) -> None:
@@ -236,10 +240,12 @@ class Health:
         if present is None or present.until < cooldown.until:
             self._cooldowns[scope] = cooldown
 
-    def _storm(self, target: Target, now: float) -> bool:
-        limited = self._limited.setdefault(target.gateway, deque(maxlen=16))
-        limited.append((now, target.model))
-        return len({model for when, model in limited if when > now - STORM_SECONDS}) >= STORM_MODELS
+    def _storm(self, target: Target, key: str, now: float) -> bool:
+        before = self._limited.get((target.gateway, key), {})
+        limited = {model: when for model, when in before.items() if when > now - STORM_SECONDS}
+        limited[target.model] = now
+        self._limited[target.gateway, key] = limited
+        return len(limited) >= STORM_MODELS
 
     def _opens_at(self, target: Target, now: float) -> float:
         model = self._entry(target, now).breaker.retry_at(now)
@@ -253,12 +259,14 @@ class Health:
                 self._evict()
             breaker = Breaker(self._breaker_policy, self._runtime.random, self._listener(str(target)))
             entry = self._targets[target] = TargetHealth(breaker, RetryBudget(self._retry_policy, now))
+        else:
+            self._targets.move_to_end(target)
         return entry
 
     def _evict(self) -> None:
-        """Drop the oldest tenth of those that are closed; an open breaker is never forgotten."""
+        """Drop the tenth that was not used for longest, of those that are closed; an open breaker is never forgotten."""
         closed = [target for target, entry in self._targets.items() if entry.breaker.state is BreakerState.CLOSED]
-        for target in closed[: MAX_ENTRIES // 10]:
+        for target in closed[: max(1, MAX_ENTRIES // 10)]:
             del self._targets[target]
 
     def _gateway(self, name: str) -> Breaker:
@@ -279,13 +287,20 @@ def _scope(target: Target, key: str, verdict: Verdict) -> Scope:
         return ("free", target.gateway, key)
     if verdict.blame is Blame.KEY:
         return ("key", target.gateway, key)
+    if verdict.blame is Blame.GATEWAY:
+        return ("gateway", target.gateway, "")
     return ("model", target.gateway, target.model)
 
 
 def _scope_name(scope: Scope) -> str:
     kind, gateway, name = scope
-    return (
-        f"{name} on {gateway}"
-        if kind == "model"
-        else f"the key of {gateway}{' (free models)' if kind == 'free' else ''}"
-    )
+    if kind == "model":
+        return f"{name} on {gateway}"
+    if kind == "gateway":
+        return f"gateway {gateway}"
+    return f"the key of {gateway}{' (free models)' if kind == 'free' else ''}"
+
+
+def _refuses(breaker: Breaker, now: float) -> bool:
+    retry_at = breaker.retry_at(now)
+    return retry_at is None or retry_at > now

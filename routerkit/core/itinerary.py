@@ -38,9 +38,9 @@ class Itinerary:
         self._request = request
         self._ledger = ledger
         self._deadline = deadline
-        chosen = plan.named(router.settings, request)
+        chosen = router.named(request)
         ledger.skipped.extend(chosen.skipped)
-        self._named = [candidate.target for candidate in chosen.targets]
+        self._chosen = chosen
         self._remaining = deque(chosen.targets)
         self._refused: list[tuple[Candidate, Refusal]] = []
         self._conditions: list[tuple[Condition, str]] = []
@@ -85,9 +85,9 @@ class Itinerary:
         return got if isinstance(got, Admission) else None
 
     def _next_fit(self) -> Step[tuple[Candidate, Admission] | None]:
-        snapshot = self._router.catalog.peek()
-        if snapshot is None and self._conditions:
-            snapshot = yield from self._catalog()
+        snapshot = None
+        if self._conditions:
+            snapshot = self._router.catalog.peek() or (yield from self._catalog())
         while True:
             while self._remaining:
                 candidate = self._remaining.popleft()
@@ -153,7 +153,8 @@ class Itinerary:
 
     def _draw(self, snapshot: Snapshot) -> None:
         wall = self._router.runtime.wall()
-        rest = plan.from_catalog(snapshot, self._router.settings, self._request, self._named, wall)
+        named = [candidate.target for candidate in self._chosen.targets]
+        rest = plan.from_catalog(snapshot, self._router.settings, self._request, named, wall)
         self._remaining.extend(rest.targets)
         self._ledger.skipped.extend(rest.skipped)
 

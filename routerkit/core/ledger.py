@@ -33,7 +33,10 @@ class Ledger:
 
     def route(self, now: float, cost: Decimal | None = None) -> Route:
         attempts = tuple(self.attempts)
-        billing = max((attempt.verdict.billing for attempt in attempts), key=_GRAVITY.index, default=Billing.NONE)
+        if len(attempts) == 1:
+            billing = attempts[0].verdict.billing
+        else:
+            billing = max((attempt.verdict.billing for attempt in attempts), key=_GRAVITY.index, default=Billing.NONE)
         return Route(attempts, tuple(self.skipped), tuple(self.waits), now - self.started, cost, billing)
 
     def collective(self) -> AllModelsFailedError:

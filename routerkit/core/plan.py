@@ -93,14 +93,17 @@ def needs_of(request: ChatRequest) -> Needs:
     for message in request.messages:
         content = message.get("content")
         for part in content if isinstance(content, (list, tuple)) else ():
-            modality = _MODALITY.get(part.get("type", "")) if isinstance(part, Mapping) else None
+            if not isinstance(part, Mapping):
+                continue
+            modality = _MODALITY.get(str(part.get("type")))
             if modality is not None:
                 inputs.add(modality)
                 media += 1
-            elif isinstance(part, Mapping):
+            else:
                 characters += len(str(part.get("text") or ""))
         if isinstance(content, str):
             characters += len(content)
+        characters += len(str(message.get("tool_calls") or ""))
     params = request.params
     characters += len(str(params.get("tools", ""))) + len(str(params.get("response_format", "")))
     tokens = characters // CHARACTERS_PER_TOKEN + media * MEDIA_TOKENS + _answer_tokens(params)

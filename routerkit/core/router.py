@@ -40,6 +40,7 @@ class Router:
         """The name of the key in cooldowns; empty without one."""
         self.chat_url = gateway.chat_url
         self.headers = {"Content-Type": "application/json", **settings.headers()}
+        self._default_plan: Plan | None = None
         self._changes: deque[BreakerChanged] = deque(maxlen=1000)
         self.health = Health(runtime, settings.breaker, settings.retry, self._changes.append)
         self.catalog = CatalogCache(gateway, runtime, settings.catalog_ttl)
@@ -74,7 +75,7 @@ class Router:
 
     def explain(self, request: ChatRequest) -> Step[Plan]:
         """The plan of a request, catalogue included, without sending it. Waits for the catalogue when none is in memory."""
-        chosen = plan.named(self.settings, request)
+        chosen = self.named(request)
         named = [each.target for each in chosen.targets]
         try:
             snapshot = yield from self.snapshot(request.timeouts)
@@ -92,6 +93,14 @@ class Router:
                 wait = None if refusal.retry_at is None else max(0.0, refusal.retry_at - now)
                 skipped.append(Skip(each.target, each.origin, refusal.reason, wait))
         return Plan(tuple(targets), (*skipped, *rest.skipped))
+
+    def named(self, request: ChatRequest) -> Plan:
+        """The targets that a request and the settings name; those of the settings alone are drawn once."""
+        if request.model is not None or request.fallback_models is not None or "models" in request.params:
+            return plan.named(self.settings, request)
+        if self._default_plan is None:
+            self._default_plan = plan.named(self.settings, request)
+        return self._default_plan
 
     def snapshot(self, timeouts: Timeouts, *, refresh: bool = False) -> Step[Snapshot]:
         deadline = self.runtime.monotonic() + timeouts.total

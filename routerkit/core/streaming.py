@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from routerkit.core.answer import as_chunk, assemble, has_content, judge
-from routerkit.core.call import MAX_RESPONSE, Call, Result, Trial, connecting, pursue
+from routerkit.core.call import MAX_RESPONSE, Call, Result, Trial, may_connect_again, pursue
 from routerkit.core.effects import (
     Cancelled,
     Failure,
@@ -29,7 +29,8 @@ from routerkit.core.effects import (
 )
 from routerkit.core.failure import api_error, parse_json, request_id_of
 from routerkit.core.sse import SSEDecoder, SSELimitError
-from routerkit.core.verdict import OK, Ending, Signal, classify, error_object
+from routerkit.core.verdict import OK, Signal, classify, error_object
+from routerkit.core.verdict_table import Ending
 from routerkit.errors import DeadlineExceededError, RouterKitError, StreamInterruptedError
 from routerkit.types.completion import Chunk, Completion, CostSource
 from routerkit.types.route import Route
@@ -207,6 +208,11 @@ class Intake:
 
 
 def _holds_content(event: dict[str, Any]) -> bool:
+    try:  # the one shape of nearly every event
+        if event["choices"][0]["delta"]["content"]:
+            return True
+    except (LookupError, TypeError):
+        pass
     choices = event.get("choices")
     return isinstance(choices, list) and any(
         has_content(choice.get("delta")) for choice in choices if isinstance(choice, dict)
@@ -216,13 +222,15 @@ def _holds_content(event: dict[str, Any]) -> bool:
 def begin(call: Call, trial: Trial) -> Step[Result[Intake]]:
     """One attempt at a stream, up to its first content."""
     try:
-        response = yield from connecting(call, trial, lambda: open_stream(_order(call, trial)))
+        response = yield from open_stream(_order(call, trial))
     except TransportFailure as failure:
+        if may_connect_again(call, trial, failure):
+            return (yield from begin(call, trial))
         return Result((yield from call.conclude(trial, call.failed_signal(trial, failure), detail=failure.detail)))
     except Cancelled:
         yield from call.conclude(trial, Signal(ending=Ending.CANCELLED, sent=Sent.MAYBE))
         raise
-    trial.status, trial.request_id = response.status, request_id_of(response.headers)
+    trial.status, trial.request_id = response.status, request_id_of(response.headers, call.router.settings.api_key)
     intake = Intake(trial, response, call.signal)
     signal: Signal | None = Signal(ending=Ending.CANCELLED)
     try:
@@ -269,23 +277,17 @@ def _flow(call: Call, intake: Intake) -> Step[Ended]:
 def _advance(call: Call, intake: Intake) -> Step[Signal | None]:
     """Read until there is something to deliver (``None``) or the attempt has failed (its signal)."""
     while True:
-        now = call.now()
-        clocks = _clocks(call, intake, now)
-        seconds, ending = min(clocks, key=lambda clock: clock[0])
+        seconds, ending = _shortest_clock(call, intake, call.now())
         try:
-            data = yield from read(intake.handle, max(0.0, seconds))
+            data = yield from read(intake.handle, seconds if seconds > 0 else 0.0)
         except TransportFailure as failure:
             if intake.status != 200:
-                intake.feed(b"", now)  # the status tells more than why its body did not come
+                intake.feed(b"", call.now())  # the status tells more than why its body did not come
                 return intake.failed
             if intake.finished:
                 intake.over = True
                 return None
-            if failure.failure is not Failure.READ_TIMEOUT:
-                return call.signal(failure=failure.failure, sent=failure.sent)
-            if ending is Ending.DEADLINE:
-                return call.late_signal(intake.trial, failure.sent)
-            return call.signal(ending=ending) if ending else call.signal(failure=Failure.READ_TIMEOUT)
+            return _broken(call, intake, failure, ending)
         intake.feed(data, call.now())
         if intake.committed and (intake.undelivered or intake.over):
             return None
@@ -293,17 +295,30 @@ def _advance(call: Call, intake: Intake) -> Step[Signal | None]:
             return intake.failed
 
 
-def _clocks(call: Call, intake: Intake, now: float) -> list[tuple[float, Ending | None]]:
-    """Seconds left on each clock, and what it means when it runs out."""
+def _shortest_clock(call: Call, intake: Intake, now: float) -> tuple[float, Ending | None]:
+    """Seconds until the first clock runs out, and what that means; ``None``: the connection is idle."""
     timeouts = call.request.timeouts
-    clocks: list[tuple[float, Ending | None]] = [(timeouts.idle, None), (call.deadline - now, Ending.DEADLINE)]
+    shortest, ending = timeouts.idle, None
     if intake.finished:
-        clocks.append((LINGER, None))
-    elif intake.committed:
-        clocks.append((intake.last_content + timeouts.content_idle - now, Ending.CONTENT_IDLE))
+        shortest = min(shortest, LINGER)
     else:
-        clocks.append((intake.last_content + timeouts.first_token - now, Ending.FIRST_TOKEN_TIMEOUT))
-    return clocks
+        if intake.committed:
+            left, meaning = intake.last_content + timeouts.content_idle - now, Ending.CONTENT_IDLE
+        else:
+            left, meaning = intake.last_content + timeouts.first_token - now, Ending.FIRST_TOKEN_TIMEOUT
+        if left < shortest:
+            shortest, ending = left, meaning
+    left = call.deadline - now
+    return (left, Ending.DEADLINE) if left < shortest else (shortest, ending)
+
+
+def _broken(call: Call, intake: Intake, failure: TransportFailure, ending: Ending | None) -> Signal:
+    """The signal of a read that failed; a timeout means what the clock that ran out means."""
+    if failure.failure is Failure.READ_TIMEOUT and ending is Ending.DEADLINE:
+        return call.late_signal(intake.trial, failure.sent)
+    if failure.failure is Failure.READ_TIMEOUT and ending is not None:
+        return call.signal(ending=ending)
+    return call.signal(failure=failure.failure, sent=failure.sent)
 
 
 def _interrupted(call: Call, intake: Intake, signal: Signal) -> Step[StreamInterruptedError]:
@@ -316,7 +331,7 @@ def _interrupted(call: Call, intake: Intake, signal: Signal) -> Step[StreamInter
         call.router.health.cool(target, call.router.key, verdict, signal.status)
     yield from call.record(trial, verdict)
     text = "".join(chunk.text for chunk in intake.chunks)
-    cause = api_error(verdict, signal, target)
+    cause = api_error(verdict, signal, target, key=call.router.settings.api_key)
     error = StreamInterruptedError(
         f"{target}: the stream broke off after {len(text)} characters: {verdict.code}; what arrived is in .partial_text",
         chunks=intake.chunks,

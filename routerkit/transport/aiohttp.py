@@ -7,262 +7,376 @@ one timer of ours, which is set anew for each phase and ends it even where a par
 from __future__ import annotations
 
 import asyncio
-import io
+import atexit
+import contextlib
+import os
 import ssl
 import sys
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, TypeVar
 
 import aiohttp
-from aiohttp import ClientResponse, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
+import attrs
+from aiohttp import BytesPayload, ClientResponse, ClientSession, ClientTimeout, DummyCookieJar, Payload, TCPConnector
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
+from aiohttp.http import HttpProcessingError
 
 from routerkit.core import effects
 from routerkit.core.effects import Failure, HttpRequest, StreamResponse, TransportFailure
-from routerkit.errors import ConfigurationError
 from routerkit.transport.body import decoded
-from routerkit.transport.failures import KEEPALIVE_IDLE, authorization, name_of
+from routerkit.transport.failures import KEEPALIVE_IDLE, headers_of, is_local, name_of
+from routerkit.transport.http1 import MAX_HEAD
 from routerkit.transport.proxies import proxy_for
+from routerkit.transport.tls import tls_context
 from routerkit.types.verdict import Sent
 
 if sys.version_info >= (3, 11):
-    from asyncio import timeout_at
-else:
-    from async_timeout import timeout_at
+    from asyncio import Timeout, timeout_at
 
-_LARGE = 1024 * 1024
-"""aiohttp warns of larger bodies given as bytes."""
+    _reschedule = Timeout.reschedule
+else:
+    from async_timeout import Timeout, timeout_at
+
+    _reschedule = Timeout.update
+
+LINGER = 0.25
+"""Seconds to keep a connection for the last bytes of an answer whose content is complete. Nobody waits meanwhile."""
 _NO_TIMEOUT = ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
+_ERRORS = (
+    OSError,
+    asyncio.TimeoutError,
+    aiohttp.ClientError,
+    HttpProcessingError,
+    ValueError,
+    RuntimeError,
+    MemoryError,
+)
+"""What aiohttp raises when an exchange fails."""
 
 T = TypeVar("T")
 
 
+@attrs.define(eq=False)
 class _Progress:
-    """How far the exchange of this task has come."""
+    """How far the exchange of this task has come, and the timer of the phase it is in."""
 
-    __slots__ = ("connect_until", "fresh", "reused", "sent")
+    connect: float
+    first_byte: float
+    until: float
+    """The end of it all, on the loop's clock."""
+    fresh: bool
+    timer: Timeout | None = None
+    sent: Sent = Sent.NOT_SENT
+    reused: bool = False
 
-    def __init__(self, fresh: bool, connect_until: float) -> None:
-        self.fresh = fresh
-        self.connect_until = connect_until
-        self.sent = Sent.NOT_SENT
-        self.reused = False
+    def allow(self, seconds: float) -> None:
+        """A phase begins that may take so long."""
+        if self.timer is not None:
+            now = asyncio.get_running_loop().time()
+            _reschedule(self.timer, min(self.until, now + seconds))
 
 
 _progress: ContextVar[_Progress] = ContextVar("routerkit_progress")
 
 
+class _Protocol(ResponseHandler):
+    """One connection. It knows whether it has served, and leaves no reader waiting once it is lost."""
+
+    served = False
+
+    def connection_lost(self, error: BaseException | None) -> None:
+        body = self._payload
+        super().connection_lost(error)
+        if body is not None and not body.is_eof() and body.exception() is None:
+            body.set_exception(aiohttp.ClientPayloadError("the connection ended within the body"))
+
+
 class Connector(TCPConnector):
-    """Tells an exchange whether its connection had served before, and holds the time limit of connecting."""
+    """Tells an exchange when it is connected, and whether its connection had served before."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._served: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._factory: Any = partial(_Protocol, loop=self._loop)
 
     async def connect(self, *args: Any, **kwargs: Any) -> Connection:
         progress = _progress.get()
-        async with timeout_at(progress.connect_until):
+        connection = await super().connect(*args, **kwargs)
+        protocol: Any = connection.protocol
+        while progress.fresh and protocol.served:
+            connection.close()
             connection = await super().connect(*args, **kwargs)
-            while progress.fresh and connection.protocol in self._served:
-                connection.close()
-                connection = await super().connect(*args, **kwargs)
-        progress.reused = connection.protocol in self._served
-        self._served.add(connection.protocol)
+            protocol = connection.protocol
+        progress.reused, protocol.served = protocol.served, True
         progress.sent = Sent.MAYBE
         return connection
+
+    async def _create_connection(self, *args: Any, **kwargs: Any) -> ResponseHandler:
+        progress = _progress.get()
+        progress.allow(progress.connect)
+        protocol = await super()._create_connection(*args, **kwargs)
+        progress.allow(progress.first_byte)
+        return protocol
+
+    def leave(self) -> None:
+        """Close nothing: the loop is no longer ours or no longer there."""
+        self._closed = True
+
+
+class _Body(BytesPayload):
+    """A request's body, of any size: aiohttp would warn of more than 1 MiB, and read it in pieces from a thread.
+
+    It goes out in one write. So an early answer is read before the write is found to have failed, and not lost.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        Payload.__init__(self, data)
+        self._size = len(data)
+
+
+_living: weakref.WeakSet[AiohttpTransport] = weakref.WeakSet()
+
+
+@atexit.register
+def _forget_all() -> None:
+    """At the end of the process aiohttp would complain of every session whose loop was not shut down."""
+    for transport in tuple(_living):
+        transport.forget()
 
 
 class AiohttpTransport:
     """One per client, for all its tasks and event loops."""
 
     def __init__(self, base_url: str, ca_file: str | None = None) -> None:
-        self._ca_file = ca_file
+        """Raises ConfigurationError for a proxy that cannot be used or an unreadable ``ca_file``."""
         self._proxy = proxy_for(base_url)
-        if self._proxy and not self._proxy.startswith(("http://", "https://")):
-            raise ConfigurationError(
-                "AsyncClient cannot use a SOCKS proxy (HTTPS_PROXY, ALL_PROXY); use an http:// one"
-            )
-        self._sessions: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, ClientSession] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._tls: ssl.SSLContext | bool = True
+        if base_url.startswith("https:") or ca_file is not None:
+            self._tls = tls_context(ca_file)
+        self._process = os.getpid()
+        self._homes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Home] = weakref.WeakKeyDictionary()
+        _living.add(self)
 
     async def send(self, order: effects.Send) -> effects.HttpResponse:
         """One exchange, the body read whole. Raises TransportFailure."""
         exchange = Exchange()
-        response = await exchange.begin(self, order.request, order.connect, order.first_byte, order.total, "gzip")
+        response = await exchange.begin(await self._home(), order, "gzip")
         data = await exchange.whole(order)
-        body = decoded(data, response.headers.get("Content-Encoding"), order.max_bytes, response.status)
+        encodings = response.headers.getall("Content-Encoding", ())
+        body = decoded(data, ", ".join(encodings), order.max_bytes, response.status) if encodings else data
         return effects.HttpResponse(response.status, response.headers, body)
 
     async def open(self, order: effects.Open) -> StreamResponse:
         """One exchange up to the headers. Raises TransportFailure."""
-        exchange = Exchange()
-        response = await exchange.begin(self, order.request, order.connect, order.first_byte, order.total, "identity")
+        exchange, home = Exchange(), await self._home()
+        response = await exchange.begin(home, order, "identity")
+        home.streams.add(response)
+        exchange.held = True
         return StreamResponse(response.status, response.headers, exchange)
 
-    def post(self, request: HttpRequest, headers: dict[str, str]) -> Awaitable[ClientResponse]:
-        body: Any = request.body
-        if body is not None and len(body) > _LARGE:
-            body = io.BytesIO(body)
-        session = self._session()
-        return session.request(
-            request.method, request.url, data=body, headers=headers, allow_redirects=False, proxy=self._proxy
-        )
-
     async def close(self) -> None:
-        """Close the session of the running loop, and those of loops that have ended."""
-        running = asyncio.get_running_loop()
-        for loop, session in list(self._sessions.items()):
-            if loop is running:
-                await session.close()
-                del self._sessions[loop]
-        self._drop_ended()
+        """Close the session of the running loop, and forget those of loops that have ended."""
+        home = self._homes.pop(asyncio.get_running_loop(), None)
+        if home is not None:
+            await home.keeper.aclose()
+        self._leave_ended()
 
     def forget(self) -> None:
-        """In a forked child: the parent's loops and connections are not ours."""
-        for session in self._sessions.values():
-            session.detach()
-        self._sessions = weakref.WeakKeyDictionary()
+        """Leave all loops and connections alone: in a forked child they are the parent's.
 
-    def _session(self) -> ClientSession:
+        Closing a connection would take it out of the parent's selector, which the child shares.
+        """
+        self._process = os.getpid()
+        homes, self._homes = self._homes, weakref.WeakKeyDictionary()
+        for home in homes.values():
+            home.leave()
+
+    async def _home(self) -> _Home:
+        """The running loop's."""
+        if self._process != os.getpid():
+            self.forget()
         loop = asyncio.get_running_loop()
-        session = self._sessions.get(loop)
-        if session is None or session.closed:
-            self._drop_ended()
-            session = self._sessions[loop] = self._new_session()
-        return session
+        home = self._homes.get(loop)
+        if home is None or home.session.closed:
+            self._leave_ended()
+            home = self._homes[loop] = _Home(self._proxy, self._tls)
+            await home.keeper.__anext__()
+        return home
 
-    def _new_session(self) -> ClientSession:
-        context: ssl.SSLContext | bool = True
-        if self._ca_file is not None:
-            context = ssl.create_default_context()
-            context.load_verify_locations(self._ca_file)
-        return ClientSession(
-            connector=Connector(limit=0, keepalive_timeout=KEEPALIVE_IDLE, ssl=context),
+    def _leave_ended(self) -> None:
+        for reference in self._homes.keyrefs():
+            loop = reference()
+            if loop is not None and loop.is_closed():
+                self._homes.pop(loop).leave()
+
+
+class _Home:
+    """What belongs to one event loop: a session, the streams that are open on it, and its keeper."""
+
+    def __init__(self, proxy: str | None, tls: ssl.SSLContext | bool) -> None:
+        self.session = ClientSession(
+            connector=Connector(limit=0, keepalive_timeout=KEEPALIVE_IDLE, ssl=tls),
             timeout=_NO_TIMEOUT,
             cookie_jar=DummyCookieJar(),
             auto_decompress=False,
             trust_env=False,
+            max_line_size=MAX_HEAD,
+            max_field_size=MAX_HEAD,
+        )
+        self.session._retry_connection = False  # it would send a GET again, unseen
+        self.streams: weakref.WeakSet[ClientResponse] = weakref.WeakSet()
+        self.keeper = _keeper(self.session, self.streams)
+        self._proxy = proxy
+
+    def ask(self, request: HttpRequest, headers: dict[str, str]) -> Awaitable[ClientResponse]:
+        """Send a request and wait for the head of its answer."""
+        body = None if request.body is None else _Body(request.body)
+        return self.session.request(
+            request.method, request.url, data=body, headers=headers, allow_redirects=False, proxy=self._proxy
         )
 
-    def _drop_ended(self) -> None:
-        for loop, session in list(self._sessions.items()):
-            if loop.is_closed():
-                connector = session.connector
-                session.detach()
-                if connector is not None:
-                    connector.close()
-                del self._sessions[loop]
+    def leave(self) -> None:
+        """Close nothing and complain of nothing."""
+        connector: Any = self.session.connector
+        if connector is not None:
+            connector.leave()
+        self.session.detach()
+        with contextlib.suppress(StopIteration):
+            self.keeper.aclose().send(None)
+
+
+async def _keeper(session: ClientSession, streams: Iterable[ClientResponse]) -> AsyncGenerator[None, None]:
+    """Closes a session when its loop shuts down or its client is forgotten: loops end their generators then."""
+    try:
+        yield
+    finally:
+        for response in tuple(streams):
+            response.close()
+        await session.close()
 
 
 class Exchange:
     """A request under way; the handle of an open stream."""
 
-    __slots__ = ("_loop", "_progress", "_response", "_total_until")
+    __slots__ = ("_loop", "_progress", "_response", "held")
 
-    async def begin(
-        self,
-        transport: AiohttpTransport,
-        request: HttpRequest,
-        connect: float,
-        first_byte: float,
-        total: float,
-        encoding: str,
-    ) -> ClientResponse:
-        """Send the request and read the answer's head."""
+    def __init__(self) -> None:
+        self.held = False
+        """Whether somebody holds this as an open stream, and has not closed it."""
+
+    def __del__(self) -> None:
+        if self.held:
+            self.abandon()
+
+    async def begin(self, home: _Home, order: effects.Send | effects.Open, encoding: str) -> ClientResponse:
+        """Send the request and read the answer's head. Raises TransportFailure."""
+        headers = headers_of(order.request, encoding)
         self._loop = asyncio.get_running_loop()
         now = self._loop.time()
-        self._total_until = now + total
-        self._progress = _Progress(request.fresh, now + connect)
+        self._progress = _Progress(order.connect, order.first_byte, now + order.total, order.request.fresh)
         _progress.set(self._progress)
-        headers = {**request.headers, "Accept-Encoding": encoding, **authorization(request)}
-        self._response: ClientResponse = await self._guarded(
-            lambda: transport.post(request, headers), min(self._total_until, now + connect + first_byte)
-        )
+        until = now + min(order.first_byte, order.total)
+        self._response = await self._guarded(partial(home.ask, order.request, headers), until)
         self._progress.sent = Sent.RESPONDED
         return self._response
 
     async def whole(self, order: effects.Send) -> bytes:
-        """The body, as sent."""
-        length = self._response.content_length
-        content = self._response.content
+        """The body, as sent. Raises TransportFailure."""
+        limit, time, until = order.max_bytes, self._loop.time, self._progress.until
         pieces: list[bytes] = []
-        size = length if length is not None and self._response.method != "HEAD" else 0
-        time = self._loop.time
-        while size <= order.max_bytes:
-            piece = await self._next(content, min(self._total_until, time() + order.idle))
-            if not piece:
+        size = self._response.content_length or 0
+        if size <= limit:
+            size = 0
+            while piece := await self._next(min(until, time() + order.idle)):
+                pieces.append(piece)
+                size += len(piece)
+                if size > limit:
+                    break
+            else:
                 return b"".join(pieces)
-            pieces.append(piece)
-            size = max(size, sum(map(len, pieces)) if len(pieces) < 3 else size + len(piece))
         self._response.close()
-        raise TransportFailure(Failure.TOO_LARGE, Sent.RESPONDED, detail="body", status=self._response.status)
+        raise self._failure(Failure.TOO_LARGE, "body")
 
     async def read(self, seconds: float) -> bytes:
         """The next bytes of an open answer; ``b""`` at its end. Raises TransportFailure."""
-        return await self._next(self._response.content, self._loop.time() + seconds)
+        return await self._next(self._loop.time() + seconds)
 
     def close(self, *, reusable: bool) -> None:
-        """Give the connection back when the answer is complete, else close it. Never waits."""
-        if reusable and self._response.content.at_eof():
-            self._response.release()
+        """Give the connection back when the answer turns out to be complete, else close it. Never waits; twice does no harm."""
+        self.held = False
+        if reusable and not self._response.content.is_eof():
+            self._loop.call_later(LINGER, self._response.close)
         else:
             self._response.close()
 
     def abandon(self) -> None:
         """Close the connection from wherever the garbage collector runs."""
-        if not self._loop.is_closed():
+        self.held = False
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and with it the connection
             self._loop.call_soon_threadsafe(self._response.close)
 
-    async def _next(self, content: aiohttp.StreamReader, until: float) -> bytes:
+    async def _next(self, until: float) -> bytes:
+        content = self._response.content
         if content.exception() is None:
             data = content.read_nowait()
-            if data or content.at_eof():
+            if data or content.is_eof():
                 return data
+        elif data := content._read_nowait(-1):  # what came before the failure, which the public methods keep
+            return data
         return await self._guarded(content.readany, until)
 
     async def _guarded(self, operation: Callable[[], Awaitable[T]], until: float) -> T:
-        failure = None
+        """Perform a part of the exchange in time; if that fails, close the connection and say how far the exchange had come."""
+        progress = self._progress
         try:
-            async with timeout_at(until):
+            async with timeout_at(until) as timer:
+                progress.timer = timer
                 return await operation()
-        except (OSError, asyncio.TimeoutError, aiohttp.ClientError, ValueError) as error:
-            failure = self._failure(error)
+        except _ERRORS as error:
+            failure = self._failure(_kind(error, progress.sent), name_of(error))
+        except BaseException:
+            self._drop()
+            raise
         finally:
-            if self._progress.sent is Sent.RESPONDED and (failure is not None or sys.exc_info()[0] is not None):
-                self._response.close()
+            progress.timer = None  # it holds the task, whose result may hold this
+        self._drop()
         # Raised outside the except block: the original error holds frames with the headers, and the key among them.
         raise failure
 
-    def _failure(self, error: Exception) -> TransportFailure:
-        progress = self._progress
-        status = self._response.status if progress.sent is Sent.RESPONDED else None
-        return TransportFailure(
-            _kind(error, progress.sent), progress.sent, reused=progress.reused, detail=name_of(error), status=status
-        )
+    def _drop(self) -> None:
+        if self._progress.sent is Sent.RESPONDED:
+            self._response.close()
+
+    def _failure(self, failure: Failure, detail: str) -> TransportFailure:
+        sent = self._progress.sent
+        status = self._response.status if sent is Sent.RESPONDED else None
+        return TransportFailure(failure, sent, reused=self._progress.reused, detail=detail, status=status)
 
 
 def _kind(error: Exception, sent: Sent) -> Failure:
     late = isinstance(error, (asyncio.TimeoutError, TimeoutError))
+    if is_local(error):
+        return Failure.LOCAL
     if sent is Sent.NOT_SENT:
         return _connect_kind(error, late)
     if sent is Sent.RESPONDED:
         return Failure.READ_TIMEOUT if late else Failure.TRUNCATED
     if late:
         return Failure.FIRST_BYTE_TIMEOUT
-    disconnected = isinstance(error, (aiohttp.ServerDisconnectedError, OSError))
-    return Failure.DISCONNECTED if disconnected else Failure.MALFORMED
+    if not isinstance(error, (aiohttp.ClientResponseError, HttpProcessingError)):
+        return Failure.DISCONNECTED
+    # A bad chunk that came together with the head: aiohttp lets the head go, and only the parser's words tell the two apart.
+    return Failure.TRUNCATED if "chunk" in error.message.partition(":")[0].lower() else Failure.MALFORMED
 
 
 def _connect_kind(error: Exception, late: bool) -> Failure:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return Failure.TLS_VERIFY
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
+    if isinstance(error, (aiohttp.ClientConnectorDNSError, aiohttp.InvalidURL, UnicodeError)):
         return Failure.RESOLVE
     if late:
         return Failure.CONNECT_TIMEOUT
-    if isinstance(error, OSError) and error.errno in (12, 23, 24):  # ENOMEM, ENFILE, EMFILE
-        return Failure.LOCAL
-    return Failure.CONNECT
+    return Failure.CONNECT if isinstance(error, (OSError, aiohttp.ClientError)) else Failure.LOCAL

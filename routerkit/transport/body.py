@@ -12,8 +12,12 @@ _GZIP = 31
 
 
 def decoded(data: bytes, encoding: str | None, limit: int, status: int) -> bytes:
-    """The body as it was before compression. Raises TransportFailure when it is cut, foreign, or larger than ``limit``."""
-    if not encoding or encoding == "identity":
+    """The body as it was before compression. Raises TransportFailure when it is cut, foreign, or larger than ``limit``.
+
+    Stacked encodings are foreign: each of them could multiply the size.
+    """
+    encoding = encoding.strip().lower() if encoding else "identity"
+    if not data or encoding == "identity":
         return data
     if encoding not in ("gzip", "x-gzip"):
         raise _failure(Failure.MALFORMED, "content-encoding", status)

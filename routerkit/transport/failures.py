@@ -1,8 +1,11 @@
-"""What both transports share: building their failures so that no key can travel in them."""
+"""What both transports share: where a request goes, with which key, and failures in which no key can travel."""
 
 from __future__ import annotations
 
-from typing import TypeVar
+import errno
+from functools import lru_cache
+from typing import NamedTuple
+from urllib.parse import urlsplit, urlunsplit
 
 from routerkit.core.effects import Failure, HttpRequest, TransportFailure
 from routerkit.types.secret import origin_of
@@ -12,17 +15,44 @@ KEEPALIVE_IDLE = 15.0
 """Seconds after which an idle connection is not used again: well below the 60 s after which load balancers drop it."""
 READ_SIZE = 65_536
 
-E = TypeVar("E", bound=BaseException)
+_EXHAUSTED = frozenset({errno.ENOMEM, errno.ENFILE, errno.EMFILE, errno.ENOBUFS, errno.EADDRNOTAVAIL})
 
 
-def authorization(request: HttpRequest) -> dict[str, str]:
-    """The key's header, for the one origin that may see it."""
+class Destination(NamedTuple):
+    """What a URL tells a transport."""
+
+    origin: str
+    host: str
+    """For the ``Host`` header."""
+    target: str
+    """What follows the origin."""
+
+
+@lru_cache(maxsize=256)
+def destination(url: str) -> Destination:
+    parts = urlsplit(url)
+    origin = origin_of(url)
+    host = origin.partition("://")[2].removesuffix(":443" if parts.scheme == "https" else ":80")
+    return Destination(origin, host, urlunsplit(("", "", parts.path or "/", parts.query, "")))
+
+
+def headers_of(request: HttpRequest, encoding: str) -> dict[str, str]:
+    """A request's headers with the encoding that is accepted, and with the key, for the one origin that may see it.
+
+    Raises TransportFailure when the request goes elsewhere.
+    """
+    headers = {**request.headers, "Accept-Encoding": encoding}
     credential = request.credential
-    if credential is None:
-        return {}
-    if origin_of(request.url) != credential.origin:
-        raise TransportFailure(Failure.LOCAL, Sent.NOT_SENT, detail="the key belongs to another host")
-    return {"Authorization": credential.header}
+    if credential is not None:
+        if destination(request.url).origin != credential.origin:
+            raise TransportFailure(Failure.LOCAL, Sent.NOT_SENT, detail="the key belongs to another host")
+        headers["Authorization"] = credential.header
+    return headers
+
+
+def is_local(error: BaseException) -> bool:
+    """Whether it was this process that had no memory, file descriptor, port or thread left."""
+    return isinstance(error, MemoryError) or getattr(error, "errno", None) in _EXHAUSTED
 
 
 def name_of(error: BaseException) -> str:

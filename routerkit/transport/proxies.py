@@ -1,21 +1,30 @@
-"""The proxy that the environment names, looked up once, when a client is made."""
+"""The proxy that the environment names, looked up once, when a client first connects."""
 
 from __future__ import annotations
 
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from routerkit.errors import ConfigurationError
 from routerkit.types.gateway import is_loopback
 
 
 def proxy_for(url: str) -> str | None:
-    """The proxy for a gateway (``HTTPS_PROXY``, ``ALL_PROXY``, ``NO_PROXY``); none for this machine itself."""
+    """The proxy for a gateway (``HTTPS_PROXY``, ``ALL_PROXY``, ``NO_PROXY``); none for this machine itself.
+
+    Raises ConfigurationError for one that is not spoken to in HTTP, such as ``socks5://``.
+    """
     parts = urlsplit(url)
     host = parts.hostname or ""
     if is_loopback(host) or proxy_bypass(host):
         return None
     proxies = getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all")
-    if proxy and "://" not in proxy:
+    if not proxy:
+        return None
+    if "://" not in proxy:
         proxy = f"http://{proxy}"
-    return proxy or None
+    scheme = urlsplit(proxy).scheme
+    if scheme not in ("http", "https"):
+        raise ConfigurationError(f"HTTPS_PROXY or ALL_PROXY: {scheme}:// is not supported; name an http:// proxy")
+    return proxy

@@ -6,29 +6,33 @@ call, follows redirects and reads ``.netrc``, and none of that is wanted here.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import socket
 import ssl
 import time
-from collections.abc import Mapping
-from http.client import HTTPException, HTTPResponse, IncompleteRead, RemoteDisconnected
-from typing import Any, cast
+from collections.abc import Callable
+from http import HTTPStatus
+from http.client import HTTPException, RemoteDisconnected
+from typing import Any, TypeVar
 
 from requests.adapters import HTTPAdapter
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionError, ProxyError
+from urllib3.exceptions import HTTPError
 from urllib3.poolmanager import PoolManager
 
 from routerkit.core import effects
-from routerkit.core.effects import Failure, HttpRequest, StreamResponse, TransportFailure
+from routerkit.core.effects import Failure, StreamResponse, TransportFailure
 from routerkit.transport.body import decoded
-from routerkit.transport.failures import READ_SIZE, authorization, name_of
+from routerkit.transport.failures import destination, headers_of, is_local, name_of
+from routerkit.transport.http1 import Head, MalformedError, TruncatedError, parse_head, request_bytes
 from routerkit.transport.proxies import proxy_for
-from routerkit.transport.sockets import Clock, Pool, TLSPool, tls_context
-from routerkit.types.secret import origin_of
+from routerkit.transport.sockets import Clock, Pool, TLSPool
 from routerkit.types.verdict import Sent
 
-POOL_SIZE = 64
-"""Idle connections kept per gateway. More may be open at a time."""
-PARTING = 0.002
+PARTING = 0.01
 """Seconds to wait for the last bytes of an answer whose content is complete, so that its connection can serve again."""
+
+T = TypeVar("T")
 
 
 class Adapter(HTTPAdapter):
@@ -48,24 +52,28 @@ class RequestsTransport:
     """One per client, for all its threads."""
 
     def __init__(self, base_url: str, ca_file: str | None = None) -> None:
+        """Raises ConfigurationError for a proxy that cannot be used."""
         self._ca_file = ca_file
         self._proxy = proxy_for(base_url)
         self._tls: ssl.SSLContext | None = None
-        self._adapter = Adapter(pool_maxsize=POOL_SIZE)
-        self._pools: dict[str, Pool] = {}
+        self._start()
 
     def send(self, order: effects.Send) -> effects.HttpResponse:
         """One exchange, the body read whole. Raises TransportFailure."""
-        exchange = Exchange(self, order.request, order.connect, order.first_byte, order.total, "gzip")
-        return effects.HttpResponse(exchange.response.status, exchange.headers, exchange.whole(order))
+        exchange = Exchange(self, order, "gzip")
+        data = exchange.whole(order)
+        body = decoded(data, exchange.headers.get("content-encoding"), order.max_bytes, exchange.status)
+        return effects.HttpResponse(exchange.status, exchange.headers, body)
 
     def open(self, order: effects.Open) -> StreamResponse:
         """One exchange up to the headers. Raises TransportFailure."""
-        exchange = Exchange(self, order.request, order.connect, order.first_byte, order.total, "identity")
-        return StreamResponse(exchange.response.status, exchange.headers, exchange)
+        exchange = Exchange(self, order, "identity")
+        return StreamResponse(exchange.status, exchange.headers, exchange)
 
-    def pool(self, url: str) -> Pool:
-        origin = origin_of(url)
+    def pool(self, origin: str) -> Pool:
+        """The connections to an origin. Raises ConfigurationError for an unreadable ``ca_file``."""
+        if self._process != os.getpid():
+            self.forget()
         pool = self._pools.get(origin)
         if pool is None:
             pool = self._pools[origin] = self._new_pool(origin)
@@ -78,13 +86,22 @@ class RequestsTransport:
 
     def forget(self) -> None:
         """In a forked child: leave the parent's connections alone, and open our own."""
-        self._adapter = Adapter(pool_maxsize=POOL_SIZE)
-        self._pools = {}
+        inherited = self._pools
+        self._start()
+        for pool in inherited.values():
+            pool.close()  # our descriptors only: nothing is said to the server
+
+    def _start(self) -> None:
+        self._process = os.getpid()
+        self._adapter = Adapter(pool_maxsize=1)
+        self._pools: dict[str, Pool] = {}
 
     def _new_pool(self, origin: str) -> Pool:
         options: dict[str, Any] = {}
         if origin.startswith("https:"):
             if self._tls is None:
+                from routerkit.transport.tls import tls_context
+
                 self._tls = tls_context(self._ca_file)
             options["ssl_context"] = self._tls
         manager = self._adapter.proxy_manager_for(self._proxy) if self._proxy else self._adapter.poolmanager
@@ -95,165 +112,151 @@ class RequestsTransport:
 class Exchange:
     """A request under way on one connection; the handle of an open stream."""
 
-    __slots__ = ("_clock", "_connection", "_pool", "_sent", "response")
+    __slots__ = ("_body", "_clock", "_connection", "_pool", "_rest", "_reused", "_sent", "headers", "status")
 
-    def __init__(
-        self,
-        transport: RequestsTransport,
-        request: HttpRequest,
-        connect: float,
-        first_byte: float,
-        total: float,
-        encoding: str,
-    ) -> None:
-        """Send the request and read the answer's head."""
-        now = time.monotonic()
-        headers = {**request.headers, "Accept-Encoding": encoding, **authorization(request)}
+    def __init__(self, transport: RequestsTransport, order: effects.Send | effects.Open, encoding: str) -> None:
+        """Send the request and read the answer's head. Raises TransportFailure."""
+        self._connection: Any = None
+        headers = headers_of(order.request, encoding)
+        self._pool = transport.pool(destination(order.request.url).origin)
+        self._reused = False
         self._sent = Sent.NOT_SENT
-        self._clock = Clock(now + connect)
-        self._pool = transport.pool(request.url)
-        self._connection: Any = self._pool.checkout()
-        failure = None
-        try:
-            if request.fresh:
-                self._connection.close()
-            self._connection.clock = self._clock
-            if self._connection.is_closed:
-                self._pool.open(self._connection)
-            self._clock.until = min(now + total, time.monotonic() + first_byte)
-            self._sent = Sent.MAYBE
-            target = request.url[request.url.index("/", 8) :]
-            self.response: HTTPResponse = self._connection.exchange(
-                self._clock, request.method, target, request.body, headers
-            )
-            self._clock.until = now + total
-        except (OSError, HTTPException, HTTPError) as error:
-            self.discard()
-            failure = self._failure(error)
-        except BaseException:
-            self.discard()
-            raise
-        # Raised outside the except block: the original error holds frames with the headers, and the key among them.
-        if failure is not None:
-            raise failure
+        now = time.monotonic()
+        self._clock = Clock(now + min(order.connect, order.total))
+        head = self._guarded(self._begin, order, headers, now + order.total)
+        self._clock.until = now + order.total
         self._sent = Sent.RESPONDED
+        self.status = head.status
+        self.headers = head.headers
+        self._body = head.body
+        self._rest = head.rest
 
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """The answer's headers; ``http.client`` looks names up without regard to case, as the core expects."""
-        return cast("Mapping[str, str]", self.response.headers)
+    def __del__(self) -> None:
+        if self._connection is not None:
+            self.abandon()
 
     def whole(self, order: effects.Send) -> bytes:
-        """The body, decompressed."""
+        """The body, as sent. Raises TransportFailure."""
         self._clock.idle = order.idle
-        failure = None
-        try:
-            data = self._body(order.max_bytes)
-        except (OSError, HTTPException, ValueError) as error:
-            self.discard()
-            failure = self._failure(error)
-        except BaseException:
-            self.discard()
-            raise
-        if failure is not None:
-            raise failure
-        self._give_back()
-        return decoded(data, self.response.getheader("content-encoding"), order.max_bytes, self.response.status)
+        return self._guarded(self._whole, order.max_bytes)
 
     def read(self, seconds: float) -> bytes:
-        """The next bytes of an open answer; ``b""`` at its end. Raises TransportFailure."""
+        """The next bytes of an open answer; ``b""`` at its end, and the connection is given back. Raises TransportFailure."""
         self._clock.until = time.monotonic() + seconds
-        failure = None
-        try:
-            data = self.response.read1(READ_SIZE)
-        except (OSError, HTTPException, ValueError) as error:
-            failure = self._failure(error)
-        else:
-            if not data and self.response.length:
-                failure = self._failure(IncompleteRead(b""))
-        if failure is not None:
-            raise failure
-        return data
+        return self._guarded(self._next)
 
     def close(self, *, reusable: bool) -> None:
-        """Give the connection back when the answer turns out to be complete, else close it."""
-        if self._connection is None:
-            return
-        if reusable:
-            try:
-                if not self.read(PARTING):
-                    self._give_back()
-                    return
-            except TransportFailure:
-                pass  # Not complete: the connection is of no further use, which discarding it says.
-        self.discard()
-
-    def discard(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
-            self._pool.checkin(connection)
+        """Give the connection back when the answer turns out to be complete, else close it. Closing twice does no harm."""
+        if reusable and self._connection is not None:
+            with contextlib.suppress(TransportFailure):
+                self.read(PARTING)
+        self.abandon()
 
     def abandon(self) -> None:
-        """Close the connection without giving it back: for the garbage collector, which may interrupt the pool itself."""
+        """Close the connection, from wherever the garbage collector runs: no lock is taken."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
 
-    def _body(self, limit: int) -> bytes:
-        response = self.response
-        if response.length is not None:
-            if response.length > limit:
-                raise _TooLargeError
-            return response.read()
+    def _guarded(self, operation: Callable[..., T], *arguments: Any) -> T:
+        """Perform a part of the exchange; if that fails, close the connection and say how far the exchange had come."""
+        try:
+            return operation(*arguments)
+        except (OSError, HTTPException, HTTPError, ValueError, MemoryError) as error:
+            failure = self._failure(error)
+        except BaseException:
+            self.abandon()
+            raise
+        self.abandon()
+        # Raised outside the except block: the original error holds frames with the headers, and the key among them.
+        raise failure
+
+    def _begin(self, order: effects.Send | effects.Open, headers: dict[str, str], until: float) -> Head:
+        request, clock = order.request, self._clock
+        connection = None if request.fresh else self._pool.checkout()
+        self._reused = connection is not None
+        self._connection = connection or self._pool.connect(clock)
+        clock.until = min(until, time.monotonic() + order.first_byte)
+        # A memoryview, because its repr does not show the key in the frames of an interrupt.
+        data = memoryview(request_bytes(request, destination(request.url), headers))
+        self._sent = Sent.MAYBE
+        with contextlib.suppress(ConnectionError, ssl.SSLError):  # the server may have refused early, and said why
+            self._connection.send_all(data, clock)
+        return self._read_head(request.method)
+
+    def _read_head(self, method: str) -> Head:
+        data = b""
+        while True:
+            head = parse_head(data, method) if data else None
+            if head is None:
+                piece = self._connection.receive(self._clock)
+                if not piece:
+                    raise RemoteDisconnected("no answer")
+                data += piece
+            elif head.status < 200 and head.status != HTTPStatus.SWITCHING_PROTOCOLS:
+                data = head.rest
+            else:
+                return head
+
+    def _whole(self, limit: int) -> bytes:
+        if self._body.length is not None and self._body.length > limit:
+            raise _TooLargeError
         pieces, size = [], 0
-        while piece := response.read(READ_SIZE):
+        while piece := self._next():
             size += len(piece)
             if size > limit:
                 raise _TooLargeError
             pieces.append(piece)
         return b"".join(pieces)
 
+    def _next(self) -> bytes:
+        body = self._body
+        data, self._rest = self._rest, b""
+        while True:
+            if data:
+                piece = body.feed(data)
+                if piece:
+                    return piece
+            if body.complete:
+                self._give_back()
+                return b""
+            data = self._connection.receive(self._clock)
+            if not data:
+                body.end()
+
     def _give_back(self) -> None:
-        connection, self._connection = self._connection, None
-        self.response.close()
-        if self.response.will_close:
-            connection.close()
-        self._pool.checkin(connection)
+        if self._body.reusable and self._connection is not None:
+            connection, self._connection = self._connection, None
+            self._pool.checkin(connection)
+        self.abandon()
 
     def _failure(self, error: Exception) -> TransportFailure:
-        reused = not self._clock.connected
-        detail = name_of(error)
-        status = self.response.status if self._sent is Sent.RESPONDED else None
-        return TransportFailure(self._kind(error), self._sent, reused=reused, detail=detail, status=status)
-
-    def _kind(self, error: Exception) -> Failure:
-        if self._sent is Sent.NOT_SENT:
-            return _connect_kind(error)
-        if isinstance(error, _TooLargeError):
-            return Failure.TOO_LARGE
-        if self._sent is Sent.MAYBE:
-            if isinstance(error, TimeoutError):
-                return Failure.FIRST_BYTE_TIMEOUT
-            disconnected = isinstance(error, (OSError, RemoteDisconnected))
-            return Failure.DISCONNECTED if disconnected else Failure.MALFORMED
-        return Failure.READ_TIMEOUT if isinstance(error, TimeoutError) else Failure.TRUNCATED
+        detail = str(error) if isinstance(error, (MalformedError, TruncatedError)) else name_of(error)
+        status = self.status if self._sent is Sent.RESPONDED else None
+        return TransportFailure(_kind(error, self._sent), self._sent, reused=self._reused, detail=detail, status=status)
 
 
 class _TooLargeError(ValueError):
     pass
 
 
-def _connect_kind(error: BaseException) -> Failure:
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, ssl.SSLCertVerificationError):
-            return Failure.TLS_VERIFY
-        if isinstance(seen, NameResolutionError):
-            return Failure.RESOLVE
-        if isinstance(seen, (ConnectTimeoutError, TimeoutError)):
-            return Failure.CONNECT_TIMEOUT
-        if isinstance(seen, OSError) and seen.errno in (12, 23, 24):  # ENOMEM, ENFILE, EMFILE
-            return Failure.LOCAL
-        seen = seen.original_error if isinstance(seen, ProxyError) else seen.__cause__
-    return Failure.CONNECT
+def _kind(error: Exception, sent: Sent) -> Failure:
+    if is_local(error):
+        return Failure.LOCAL
+    if sent is Sent.NOT_SENT:
+        return _connect_kind(error)
+    if isinstance(error, TimeoutError):
+        return Failure.FIRST_BYTE_TIMEOUT if sent is Sent.MAYBE else Failure.READ_TIMEOUT
+    if sent is Sent.MAYBE:
+        return Failure.MALFORMED if isinstance(error, MalformedError) else Failure.DISCONNECTED
+    return Failure.TOO_LARGE if isinstance(error, _TooLargeError) else Failure.TRUNCATED
+
+
+def _connect_kind(error: Exception) -> Failure:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return Failure.TLS_VERIFY
+    if isinstance(error, socket.gaierror):
+        return Failure.RESOLVE
+    if isinstance(error, TimeoutError):
+        return Failure.CONNECT_TIMEOUT
+    return Failure.LOCAL if isinstance(error, ValueError) else Failure.CONNECT

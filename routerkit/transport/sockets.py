@@ -1,39 +1,38 @@
-"""Sockets that keep a deadline, and connections of urllib3 that use them.
+"""Sockets that keep a deadline, and pools of connections, on urllib3.
 
-The timeout of a socket begins anew with every ``recv``: a server that sends a byte now and then holds a reader for ever. Here
-every ``recv`` first looks at the exchange's clock and waits no longer than that allows. No thread watches.
+The timeout of a socket begins anew with every operation: a server that sends or takes a byte now and then holds a client for
+ever. Here every operation first looks at the exchange's clock and waits no longer than that allows. No thread watches.
 """
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import ipaddress
 import socket
-import ssl
 import threading
 import time
-from http.client import HTTPConnection as PlainConnection
-from http.client import HTTPResponse
-from typing import Any, cast
+import weakref
+from collections import deque
+from typing import Any
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
-from routerkit.transport.failures import KEEPALIVE_IDLE
+from routerkit.transport.failures import KEEPALIVE_IDLE, READ_SIZE
+
+POOL_SIZE = 64
+"""Idle connections kept per gateway. More may be open at a time."""
 
 
 class Clock:
-    """What is left of an exchange: no read may begin after ``until`` or last longer than ``idle`` seconds."""
+    """What is left of an exchange: no operation may go on after ``until`` or wait longer than ``idle`` seconds."""
 
-    __slots__ = ("connected", "idle", "until")
+    __slots__ = ("idle", "until")
 
     def __init__(self, until: float) -> None:
         self.until = until
         """On the monotonic clock."""
         self.idle = float("inf")
-        self.connected = False
-        """Whether this exchange opened its connection, rather than finding one in the pool."""
 
     def left(self) -> float:
         """Seconds that the next operation may take. Raises TimeoutError when there are none."""
@@ -43,74 +42,41 @@ class Clock:
         return min(left, self.idle)
 
 
-class _Watched:
-    """A socket whose reads look at a clock."""
+class WatchedSocket(socket.socket):
+    """A socket whose reads look at the clock also when others do them: ``http.client``, which reads a proxy's answer."""
 
-    clock: Clock | None = None
-    last_read = 0.0
+    clock: Clock
 
     def recv_into(self, *args: Any) -> int:
-        if self.clock is not None:
-            self.settimeout(self.clock.left())  # type: ignore[attr-defined]
-        count: int = super().recv_into(*args)  # type: ignore[misc]
-        self.last_read = time.monotonic()
-        return count
-
-
-class WatchedSocket(_Watched, socket.socket):
-    pass
-
-
-class WatchedTLSSocket(_Watched, ssl.SSLSocket):
-    pass
-
-
-def tls_context(ca_file: str | None) -> ssl.SSLContext:
-    """TLS 1.2 or later, verified against certifi's authorities, and those of a PEM file if one is given."""
-    from certifi import where
-    from urllib3.util.ssl_ import create_urllib3_context
-
-    context = create_urllib3_context()
-    context.load_verify_locations(where())
-    if ca_file is not None:
-        context.load_verify_locations(ca_file)
-    context.sslsocket_class = WatchedTLSSocket
-    return context
+        self.settimeout(self.clock.left())
+        return super().recv_into(*args)
 
 
 class _Connection(HTTPConnection):
-    clock: Clock | None = None
+    """One connection, from the pool or to be opened."""
+
+    clock: Clock
+    idle_since = 0.0
 
     def _new_conn(self) -> socket.socket:
-        clock = cast("Clock", self.clock)
-        clock.connected = True
-        try:
-            return _connected(_addresses(self._dns_host, self.port or 80, clock), clock)
-        except socket.gaierror as error:
-            raise NameResolutionError(self.host, self, error) from None
-        except TimeoutError:
-            raise ConnectTimeoutError(self, "timed out") from None
-        except OSError as error:
-            raise NewConnectionError(self, type(error).__name__) from None
+        return _connected(_addresses(self._dns_host, self.port or 80, self.clock), self.clock)
 
-    @property
-    def is_connected(self) -> bool:
-        """Whether a pooled connection can be used again: neither closed nor idle for too long."""
-        idle_since = getattr(self.sock, "last_read", 0.0)
-        return time.monotonic() - idle_since < KEEPALIVE_IDLE and super().is_connected
+    def can_serve(self) -> bool:
+        """Whether it can be used again: neither closed, nor with bytes nobody asked for, nor idle for too long."""
+        return time.monotonic() - self.idle_since < KEEPALIVE_IDLE and self.is_connected
 
-    def exchange(
-        self, clock: Clock, method: str, target: str, body: bytes | None, headers: dict[str, str]
-    ) -> HTTPResponse:
-        """Send a request on the open connection and read the answer's head."""
+    def send_all(self, data: memoryview, clock: Clock) -> None:
         sock: Any = self.sock
-        sock.clock = clock
+        while data:
+            sock.settimeout(clock.left())
+            data = data[sock.send(data) :]
+
+    def receive(self, clock: Clock) -> bytes:
+        """The next bytes; ``b""`` at the end of the connection."""
+        sock: Any = self.sock
         sock.settimeout(clock.left())
-        with contextlib.suppress(
-            BrokenPipeError, ConnectionResetError
-        ):  # the server may have refused early, and said why
-            self.request(method, target, body=body, headers=headers)
-        return PlainConnection.getresponse(self)
+        data: bytes = sock.recv(READ_SIZE)
+        return data
 
 
 class Connection(_Connection):
@@ -122,26 +88,67 @@ class TLSConnection(_Connection, HTTPSConnection):
 
 
 class Pool(HTTPConnectionPool):
+    """Connections to one origin. Their idle ones are held without a lock, which a fork could leave locked for ever."""
+
     ConnectionCls = Connection
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.idle: deque[Any] = deque()
+        weakref.finalize(self, close_all, self.idle)
+
     def checkout(self) -> Any:
-        """An idle connection that still looks alive, or a new one that is not open yet."""
-        return self._get_conn()
+        """The connection that was used last and can still serve; ``None`` when there is none."""
+        while True:
+            try:
+                connection = self.idle.pop()
+            except IndexError:
+                return None
+            if connection.can_serve():
+                return connection
+            connection.close()
 
     def checkin(self, connection: Any) -> None:
-        self._put_conn(connection)
+        """Keep a connection for the next exchange, and close those that have been idle for too long."""
+        connection.idle_since = now = time.monotonic()
+        if self.pool is None or len(self.idle) >= POOL_SIZE:
+            connection.close()
+            return
+        self.idle.append(connection)
+        try:
+            while now - self.idle[0].idle_since >= KEEPALIVE_IDLE:
+                self.idle.popleft().close()
+        except IndexError:  # other threads took them all
+            pass
 
-    def open(self, connection: Any) -> None:
-        """Connect, through the proxy if there is one."""
-        connection.timeout = connection.clock.left()
-        if self.proxy is not None:
-            self._prepare_proxy(connection)
-        if connection.is_closed:
-            connection.connect()
+    def connect(self, clock: Clock) -> Any:
+        """A new connection, through the proxy if there is one."""
+        connection: Any = self._new_conn()
+        connection.clock = clock
+        connection.timeout = clock.left()
+        try:
+            if self.proxy is not None:
+                self._prepare_proxy(connection)
+            if connection.is_closed:
+                connection.connect()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def close(self) -> None:
+        """Close the idle connections; those in use are closed when they are given back."""
+        super().close()
+        close_all(self.idle)
 
 
 class TLSPool(Pool, HTTPSConnectionPool):
     ConnectionCls = TLSConnection  # type: ignore[assignment]
+
+
+def close_all(idle: deque[Any]) -> None:
+    while idle:
+        idle.pop().close()
 
 
 def _addresses(host: str, port: int, clock: Clock) -> list[Any]:
@@ -160,9 +167,14 @@ def _addresses(host: str, port: int, clock: Clock) -> list[Any]:
             found.append(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
         except OSError as error:
             found.append(error)
+        except UnicodeError:  # a label that is empty or too long
+            found.append(socket.gaierror(socket.EAI_NONAME, "not a host name"))
 
     thread = threading.Thread(target=resolve, name="routerkit-resolve", daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:
+        raise OSError(errno.ENOMEM, "no thread") from None
     thread.join(clock.left())
     if not found:
         raise TimeoutError
@@ -173,14 +185,14 @@ def _addresses(host: str, port: int, clock: Clock) -> list[Any]:
 
 def _connected(addresses: list[Any], clock: Clock) -> socket.socket:
     """The first address that answers; each gets its share of the time that is left."""
-    failure: OSError = OSError("the host has no address")
+    failure = OSError("the host has no address")
     for place, (family, kind, protocol, _, address) in enumerate(addresses):
         sock = WatchedSocket(family, kind, protocol)
+        sock.clock = clock
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.settimeout(clock.left() / (len(addresses) - place))
             sock.connect(address)
-            sock.clock = clock
             sock.settimeout(clock.left())
         except OSError as error:
             sock.close()

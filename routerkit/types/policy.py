@@ -18,13 +18,18 @@ def number(low: float, high: float = math.inf, *, exclusive: bool = False, whole
 
     def check(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
         fits = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-        if fits and math.isfinite(value) and low <= value <= high and not (exclusive and value == low):
+        if fits and low <= value <= high and value < math.inf and not (exclusive and value == low):
             return
         kind = "a whole number" if whole else "a number"
         bounds = f"{'above' if exclusive else 'from'} {low:g}" + (f" to {high:g}" if high != math.inf else " on")
         raise ConfigurationError(f"{type(instance).__name__}({attribute.name}={value!r}): must be {kind} {bounds}")
 
     return check
+
+
+def _flag(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{type(instance).__name__}({attribute.name}={value!r}): must be True or False")
 
 
 _DAY = 86400.0
@@ -109,7 +114,7 @@ class RetryPolicy:
 class BreakerPolicy:
     """When a target or gateway is taken out, and how it comes back. Times in seconds."""
 
-    enabled: bool = True
+    enabled: bool = attrs.field(default=True, validator=_flag)
     window: int = attrs.field(default=20, validator=number(1, 10_000, whole=True))
     """Samples looked at, at most."""
     window_seconds: float = attrs.field(default=120.0, validator=number(0, _DAY, exclusive=True))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
         def to_dict(self) -> dict[str, Any]: ...
 
     Messages: TypeAlias = str | Sequence[Mapping[str, Any] | SupportsToDict]
+
+_DEFAULT_TIMEOUTS = Timeouts()
 
 MAX_BODY = 16 * 1024 * 1024
 """Bytes of one request, serialised."""
@@ -110,6 +112,8 @@ def checked_models(models: object, name: str = "fallback_models") -> tuple[str, 
 
 def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """Headers that a caller may add. Refused: those that routerkit sets itself, and values that are not printable ASCII."""
+    if not isinstance(headers, Mapping):
+        raise InvalidRequestError("extra_headers: must be a dict of strings")
     checked = {}
     for name, value in headers.items():
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
@@ -147,18 +151,18 @@ class ChatRequest:
     def build(
         cls,
         messages: Messages,
-        params: Mapping[str, Any],
+        params: Mapping[str, Any] | None = None,
         *,
-        model: str | None,
-        fallback_models: Iterable[str] | None,
-        extra_body: Mapping[str, Any] | None,
-        extra_headers: Mapping[str, str] | None,
-        timeouts: Timeouts,
-        stream: bool,
+        model: str | None = None,
+        fallback_models: Iterable[str] | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        timeouts: Timeouts = _DEFAULT_TIMEOUTS,
+        stream: bool = False,
         allow_any_price: bool = False,
     ) -> ChatRequest:
         """Check and serialise everything. Raises InvalidRequestError."""
-        body = _parameters(params)
+        body = _parameters({} if params is None else params)
         if extra_body is not None:
             if not isinstance(extra_body, Mapping):
                 raise InvalidRequestError("extra_body: must be a dict of further request parameters")
@@ -166,6 +170,9 @@ class ChatRequest:
         for name in ("model", "messages", "stream"):
             if name in body:
                 raise InvalidRequestError(f"extra_body: {name!r} has its own argument")
+        for name, value in body.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise InvalidRequestError(f"{name}={value}: not a number that JSON knows")
         if stream:
             body.setdefault("stream_options", {"include_usage": True})
         listed = _message_list(messages)
@@ -181,11 +188,9 @@ class ChatRequest:
             tail=_tail(listed, body, stream),
         )
 
-    def body(self, model: str, **additions: Any) -> bytes:
-        """The JSON for one model; ``additions`` are set unless the caller set them."""
-        missing = {name: value for name, value in additions.items() if name not in self.params}
-        extra = b"," + orjson.dumps(missing)[1:-1] if missing else b""
-        return b'{"model":"' + model.encode() + b'"' + extra + self.tail
+    def body(self, model: str, extra: bytes = b"") -> bytes:
+        """The JSON for one model; ``extra`` is JSON to put in, such as ``,"usage":{}``."""
+        return b'{"model":' + orjson.dumps(model) + extra + self.tail
 
     @property
     def total(self) -> float:
@@ -197,6 +202,8 @@ def _parameters(params: Mapping[str, Any]) -> dict[str, Any]:
     body = {name: value for name, value in params.items() if value is not None}
     unknown = params.keys() - PARAMETERS
     if unknown:
+        import difflib  # only errors need it
+
         name = min(unknown)
         near = difflib.get_close_matches(name, PARAMETERS, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""

@@ -19,7 +19,7 @@ class Origin(Word):
     CATALOG = "catalog"
 
 
-@attrs.frozen
+@attrs.frozen(cache_hash=True)
 class Target:
     """One (gateway, model) pair that can be tried."""
 
@@ -57,6 +57,15 @@ class Skip:
     retry_after: float | None = None
     """Seconds, counted from when it was skipped, after which it can be tried again; ``None``: not by waiting."""
 
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "gateway": self.gateway,
+            "origin": str(self.origin),
+            "reason": self.reason,
+            "retry_after": self.retry_after,
+        }
+
     @property
     def model(self) -> str:
         return self.target.model
@@ -72,6 +81,22 @@ class Plan:
 
     targets: tuple[Candidate, ...] = ()
     skipped: tuple[Skip, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as plain values for JSON."""
+        return {
+            "targets": [
+                {
+                    "position": place,
+                    "model": each.model,
+                    "gateway": each.gateway,
+                    "origin": str(each.origin),
+                    "reason": each.reason,
+                }
+                for place, each in enumerate(self.targets, 1)
+            ],
+            "skipped": [each.to_dict() for each in self.skipped],
+        }
 
     def __str__(self) -> str:
         lines = [f"{place}. {each.target}: {each.reason}" for place, each in enumerate(self.targets, 1)]
@@ -160,10 +185,7 @@ class Route:
                 }
                 for attempt in self.attempts
             ],
-            "skipped": [
-                {"model": skip.model, "gateway": skip.gateway, "reason": skip.reason, "retry_after": skip.retry_after}
-                for skip in self.skipped
-            ],
+            "skipped": [skip.to_dict() for skip in self.skipped],
             "waits": [{"seconds": wait.seconds, "reason": wait.reason} for wait in self.waits],
             "duration": self.duration,
             "cost": None if self.cost is None else str(self.cost),

@@ -10,6 +10,15 @@ from urllib.parse import urlsplit
 _KEY = re.compile(r"[\x21-\x7e]{8,512}")
 
 
+class RedactedStr(str):
+    """A header value that transports can send as any other string but that no repr, traceback or log shows."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'<redacted>'"
+
+
 class Secret:
     """An API key. Only :meth:`reveal` gives it out; ``repr``, ``str`` and ``format`` show a fingerprint."""
 
@@ -21,11 +30,10 @@ class Secret:
         Raises ValueError when what is left is not 8 to 512 printable ASCII characters without blanks; the message shows
         the fingerprint only.
         """
-        stripped = value.strip()
-        self._value = stripped
-        self.fingerprint = hashlib.sha256(stripped.encode("utf-8", "surrogatepass")).hexdigest()[:6]
+        self._value = RedactedStr(value.strip())  # so that no frame of a traceback shows it either
+        self.fingerprint = hashlib.sha256(self._value.encode("utf-8", "surrogatepass")).hexdigest()[:6]
         """Six hexadecimal digits of the key's SHA-256: enough to tell two keys apart in a log."""
-        if not _KEY.fullmatch(stripped):
+        if not _KEY.fullmatch(self._value):
             raise ValueError(
                 f"not a valid API key: it must be 8 to 512 printable ASCII characters without blanks ({self!r})"
             )
@@ -33,6 +41,10 @@ class Secret:
     def reveal(self) -> str:
         """The key itself. Call it where the bytes leave the process, and nowhere else."""
         return self._value
+
+    def conceal(self, text: str) -> str:
+        """The text without this key: gateways may quote what they refuse."""
+        return text.replace(self._value, "<redacted>")
 
     def __repr__(self) -> str:
         return f"Secret(…{self.fingerprint})"
@@ -50,15 +62,6 @@ class Secret:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Secret cannot be pickled or copied")
-
-
-class RedactedStr(str):
-    """A header value that transports can send as any other string but that no repr, traceback or log shows."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "'<redacted>'"
 
 
 class Credential:

@@ -55,11 +55,11 @@ _READ_SIZE = 65536
 _NOT_READY = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
-class Gone(Exception):  # noqa: N818 - a condition that ends a reply, not an error
+class Gone(Exception):
     """The client has disconnected or the server is stopping: there is nobody left to reply to."""
 
 
-class Malformed(Exception):  # noqa: N818 - said of the request
+class Malformed(Exception):
     """What the client sent is not an HTTP/1.1 request."""
 
 

@@ -1,0 +1,247 @@
+"""The environment: one table, ``VARIABLES``, names every variable; the documentation is made from it.
+
+A variable that is set to nothing counts as not set. What cannot be read is a ConfigurationError that names the variable, and
+never repeats a key.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import attrs
+
+from routerkit.errors import ConfigurationError, InvalidRequestError
+from routerkit.types.gateway import checked_url
+from routerkit.types.policy import Timeouts
+from routerkit.types.request import checked_header_value, checked_model, checked_models
+from routerkit.types.secret import RedactedStr
+
+PREFIXES: dict[str, tuple[str, ...]] = {
+    "openrouter": ("OPENROUTER_",),
+    "infron": ("INFRON_", "ONEROUTER_"),
+    "onerouter": ("ONEROUTER_", "INFRON_"),
+}
+"""Which variables serve a gateway, the first that is set first. OneRouter is Infron AI's former name: both serve both."""
+
+STRATEGIES = ("priority",)
+
+_NUMBER = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
+_DURATION = re.compile("".join(f"(?:({_NUMBER.pattern}){unit})?" for unit in ("h", "m", "s", "ms")))
+_REPEATED = 20
+"""Values up to this length are repeated in errors; a longer one may be a key that went into the wrong variable."""
+_TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+
+
+def boolean(text: str) -> bool:
+    """``1 true yes on`` or ``0 false no off``, in any case; nothing else."""
+    word = text.lower()
+    if word not in (*_TRUE, *_FALSE):
+        raise ValueError("must be true or false")
+    return word in _TRUE
+
+
+def duration(text: str) -> float:
+    """Seconds, from ``60``, ``60s``, ``1m30s``, ``500ms`` or ``1h``."""
+    if _NUMBER.fullmatch(text):
+        return float(text)
+    match = _DURATION.fullmatch(text.replace(" ", ""))
+    if not match or not any(match.groups()):
+        raise ValueError("must be a duration such as 60, 60s, 1m30s or 500ms")
+    hours, minutes, seconds, thousandths = (float(part or 0) for part in match.groups())
+    return hours * 3600 + minutes * 60 + seconds + thousandths / 1000
+
+
+def deadline(text: str) -> Timeouts:
+    """The deadline of calls, as a duration."""
+    return Timeouts.of(duration(text))
+
+
+def whole(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise ValueError("must be a whole number")
+    return int(text)
+
+
+def share(text: str) -> float:
+    """A number from 0 to 1; ``true`` is 1 and ``false`` 0."""
+    if text.lower() in ("true", "yes", "on", "false", "no", "off"):
+        return float(boolean(text))
+    if not _NUMBER.fullmatch(text) or not 0 <= float(text) <= 1:
+        raise ValueError("must be a number from 0 to 1, or true or false")
+    return float(text)
+
+
+def models(text: str) -> tuple[str, ...]:
+    """Model ids between commas."""
+    return checked_models([part.strip() for part in text.split(",") if part.strip()])
+
+
+def strategy_name(text: str) -> str:
+    if text.lower() not in STRATEGIES:
+        raise ValueError(f"is not a known strategy (known: {', '.join(STRATEGIES)})")
+    return text.lower()
+
+
+def off(text: str) -> bool:
+    """A switch for something that this version does not have."""
+    if boolean(text):
+        raise ValueError("is not available in this version")
+    return False
+
+
+def memory(text: str) -> str:
+    if text != "memory":
+        raise ValueError("is not a store of this version (known: memory)")
+    return text
+
+
+def header(text: str) -> str:
+    return checked_header_value(text, "header")
+
+
+@attrs.frozen
+class Variable:
+    """A row of the table."""
+
+    name: str
+    """Without the gateway's prefix where ``prefixed``."""
+    parse: Callable[[str], Any]
+    default: str
+    explanation: str
+    example: str
+    prefixed: bool = True
+
+
+VARIABLES: tuple[Variable, ...] = (
+    Variable(
+        "API_KEY", str, "none", "The API key. Needed, except in dev mode and for servers on this machine.", "sk-or-v1-…"
+    ),
+    Variable(
+        "BASE_URL",
+        checked_url,
+        "the gateway's own",
+        "Where the API is; https unless on this machine.",
+        "https://openrouter.ai/api/v1",
+    ),
+    Variable(
+        "DEFAULT_MODEL",
+        checked_model,
+        "none",
+        "The model asked when a call names none, and after the one it names.",
+        "openai/gpt-4o",
+    ),
+    Variable(
+        "FALLBACK_MODELS",
+        models,
+        "none",
+        "Models asked when the others fail, in order, between commas.",
+        "anthropic/claude-sonnet-4.5,google/gemini-2.5-flash",
+    ),
+    Variable("ENABLED", boolean, "true", "`false`: making a client is an error. A switch for operators.", "true"),
+    Variable(
+        "TIMEOUT",
+        deadline,
+        "120s, streams 600s",
+        "The deadline of a whole call, all attempts and waits included.",
+        "60s",
+    ),
+    Variable("MAX_RETRIES", whole, "3", "Attempts after the first, over all models of a call; 9 at most.", "3"),
+    Variable("RETRY_ATTEMPTS", whole, "3", "Another name of `MAX_RETRIES`.", "3"),
+    Variable(
+        "RETRY_BACKOFF_BASE",
+        duration,
+        "0.5s",
+        "The first wait before the same model is asked again; it doubles.",
+        "0.5s",
+    ),
+    Variable("RETRY_BACKOFF_MAX", duration, "8s", "The longest such wait.", "8s"),
+    Variable("RETRY_JITTER", share, "1", "Which share of a wait is random, from 0 to 1; `true` is 1.", "1"),
+    Variable("ROUTE_STRATEGY", strategy_name, "priority", "How models are ordered. Known: `priority`.", "priority"),
+    Variable(
+        "FALLBACK_STRATEGY", strategy_name, "priority", "The same after a first failure. Known: `priority`.", "priority"
+    ),
+    Variable("COST_OPTIMIZED", off, "false", "Reserved; only `false` is accepted in this version.", "false"),
+    Variable("PERFORMANCE_CACHE", off, "false", "Reserved; only `false` is accepted in this version.", "false"),
+    Variable(
+        "HTTP_REFERER",
+        header,
+        "none",
+        "Your application's URL, which the gateway shows in its rankings.",
+        "https://example.com",
+    ),
+    Variable("X_OPEN_ROUTER_TITLE", header, "none", "Your application's name, likewise.", "Example"),
+    Variable(
+        "DEV_MODE",
+        boolean,
+        "false",
+        "Answers are made up: no key, no network, no cost. Refused in production.",
+        "false",
+        prefixed=False,
+    ),
+    Variable(
+        "ROUTERKIT_STORE", memory, "memory", "Where shared state lives. Known: `memory`.", "memory", prefixed=False
+    ),
+    Variable("ROUTERKIT_ENV", str, "none", "`production` forbids dev mode.", "production", prefixed=False),
+)
+
+_BY_NAME = {variable.name: variable for variable in VARIABLES}
+
+
+class Variables(Mapping[str, str]):
+    """An environment whose ``repr``, and so no traceback, shows a value; keys read from it are hidden likewise."""
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._values: Mapping[str, str] = values
+
+    def __getitem__(self, name: str) -> str:
+        value = self._values[name]
+        return RedactedStr(value) if "KEY" in name else value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"Variables({len(self)} of them)"
+
+
+def hidden(text: Any) -> Any:
+    return RedactedStr(text) if isinstance(text, str) else text
+
+
+class Environment:
+    """Reads variables for one gateway. ``values`` is a mapping such as ``os.environ``."""
+
+    def __init__(self, values: Mapping[str, str], gateway: str) -> None:
+        self._values = values
+        self.prefixes = PREFIXES.get(gateway, ())
+
+    def find(self, name: str) -> tuple[str, str] | None:
+        """The full name and the text of a variable, if it is set to something."""
+        names = [prefix + name for prefix in self.prefixes] if _BY_NAME[name].prefixed else [name]
+        for full in names:
+            value = self._values.get(full, "")
+            text = value.strip()
+            if text:
+                return full, hidden(text) if isinstance(value, RedactedStr) else text
+        return None
+
+    def get(self, name: str) -> Any:
+        """The value of a variable, ``None`` when it is not set."""
+        found = self.find(name)
+        if found is None:
+            return None
+        full, text = found
+        try:
+            return _BY_NAME[name].parse(text)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{full}: {str(error).partition(': ')[2] or error}") from None
+        except InvalidRequestError as error:
+            raise ConfigurationError(f"{full}: {error}") from None
+        except ValueError as error:
+            shown = f"={text!r}" if len(text) <= _REPEATED else ""
+            raise ConfigurationError(f"{full}{shown}: {error}") from None

@@ -1,0 +1,577 @@
+"""The breaker: each of its rules by an example, and any history against a reference model that is too plain to be wrong."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+
+from routerkit.core.breaker import Breaker, Permit
+from routerkit.types.event import BreakerState
+from routerkit.types.policy import BreakerPolicy
+from routerkit.types.verdict import Sample
+
+CLOSED, OPEN, HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN
+OK, FAIL, SLOW, NEUTRAL = Sample.OK, Sample.FAIL, Sample.SLOW, Sample.NEUTRAL
+LEASE = 60.0
+
+
+def breaker(
+    random: float = 1.0, on_change: Callable[[BreakerState, float], object] | None = None, **policy: Any
+) -> Breaker:
+    return Breaker(BreakerPolicy(**policy), lambda: random, on_change)
+
+
+def feed(subject: Breaker, *samples: Sample, at: float = 0.0, every: float = 0.0) -> float:
+    """Attempts that end at once, one after the other; the time of the last."""
+    now = at
+    for place, sample in enumerate(samples):
+        now = at + place * every
+        permit = subject.acquire(now, lease=LEASE)
+        assert permit is not None
+        permit.settle(sample, now)
+    return now
+
+
+def tripped(**policy: Any) -> Breaker:
+    """Open from 0 to 5."""
+    subject = breaker(**policy)
+    feed(subject, *[FAIL] * 5)
+    assert subject.state is OPEN
+    return subject
+
+
+def probe(subject: Breaker, now: float, lease: float = LEASE) -> Permit:
+    permit = subject.acquire(now, lease=lease)
+    assert permit is not None
+    assert permit.probe
+    return permit
+
+
+# --- closed ---
+
+
+def test_five_failures_in_a_row_open_at_once() -> None:
+    subject = breaker()
+    feed(subject, *[OK] * 15, *[FAIL] * 4)
+    assert subject.state is CLOSED
+    feed(subject, FAIL)
+    assert subject.state is OPEN
+
+
+@pytest.mark.parametrize(("every", "state"), [(2.5, OPEN), (2.6, CLOSED)])
+def test_a_row_counts_within_ten_seconds(every: float, state: BreakerState) -> None:
+    subject = breaker(min_samples=20)
+    feed(subject, *[FAIL] * 5, every=every)
+    assert subject.state is state
+
+
+@pytest.mark.parametrize("between", [OK, SLOW])
+def test_anything_but_a_failure_ends_the_row(between: Sample) -> None:
+    subject = breaker(min_samples=20)
+    feed(subject, *[FAIL] * 4, between, *[FAIL] * 4)
+    assert subject.state is CLOSED
+
+
+def test_a_neutral_outcome_does_not_end_the_row() -> None:
+    subject = breaker(min_samples=20)
+    feed(subject, *[FAIL] * 4, NEUTRAL, FAIL)
+    assert subject.state is OPEN
+
+
+def test_half_of_at_least_five_failed() -> None:
+    subject = breaker()
+    feed(subject, FAIL, OK, FAIL, OK, every=3)
+    assert subject.state is CLOSED
+    feed(subject, FAIL, at=12)
+    assert subject.state is OPEN
+
+
+def test_less_than_half_failed() -> None:
+    subject = breaker()
+    feed(subject, *[OK, OK, FAIL] * 6, every=1)
+    assert subject.state is CLOSED
+
+
+def test_only_the_last_twenty_count() -> None:
+    subject = breaker(fast_trip=100)
+    feed(subject, *[OK] * 100, *[FAIL] * 9)
+    assert subject.state is CLOSED
+    feed(subject, FAIL)
+    assert subject.state is OPEN
+
+
+@pytest.mark.parametrize(("later", "state"), [(119, CLOSED), (120, OPEN)])
+def test_samples_age(later: float, state: BreakerState) -> None:
+    subject = breaker(fast_trip=100)
+    feed(subject, *[OK] * 6)
+    feed(subject, *[FAIL] * 5, at=later)
+    assert subject.state is state
+
+
+def test_four_of_five_slow() -> None:
+    subject = breaker()
+    feed(subject, OK, SLOW, SLOW, SLOW)
+    assert subject.state is CLOSED
+    feed(subject, SLOW)
+    assert subject.state is OPEN
+
+
+def test_failures_count_as_slow_too() -> None:
+    subject = breaker(failure_rate=1.0)
+    feed(subject, SLOW, FAIL, OK, FAIL, SLOW, every=3)
+    assert subject.state is OPEN
+
+
+def test_neutral_outcomes_are_no_samples() -> None:
+    subject = breaker()
+    feed(subject, *[NEUTRAL] * 50, *[FAIL] * 3, OK)
+    assert subject.state is CLOSED
+
+
+def test_a_disabled_breaker_never_opens() -> None:
+    subject = breaker(enabled=False)
+    feed(subject, *[FAIL] * 50, *[SLOW] * 50)
+    assert subject.state is CLOSED
+
+
+# --- attempts under way ---
+
+
+def watched(subject: Breaker, now: float) -> Permit:
+    permit = subject.acquire(now, lease=LEASE, watch=True)
+    assert permit is not None
+    return permit
+
+
+def test_attempts_that_hang_count_as_slow_until_they_end() -> None:
+    subject = breaker()
+    hanging = [watched(subject, 0) for _ in range(5)]
+    hanging[0].settle(OK, 9.9)
+    hanging[1].settle(OK, 9.9)
+    assert subject.acquire(10, lease=LEASE) is not None, "of five, three hang and two were well"
+
+
+def test_a_hanging_cohort_opens_before_its_timeout() -> None:
+    subject = breaker()
+    hanging = [watched(subject, 0) for _ in range(5)]
+    assert subject.acquire(10, lease=LEASE) is None
+    assert subject.state is OPEN
+    for permit in hanging:
+        permit.settle(OK, 11)
+    assert subject.state is OPEN, "what was under way is of an older generation"
+
+
+def test_unwatched_attempts_may_take_their_time() -> None:
+    subject = breaker()
+    for _ in range(10):
+        assert subject.acquire(0, lease=LEASE) is not None
+    assert subject.acquire(100, lease=LEASE) is not None
+
+
+def test_a_forgotten_stream_counts_no_longer_than_a_sample() -> None:
+    subject = breaker()
+    for _ in range(4):
+        watched(subject, 0)
+    assert subject.acquire(119, lease=LEASE) is not None
+    watched(subject, 121)
+    assert subject.acquire(131, lease=LEASE) is not None
+
+
+# --- permits ---
+
+
+def test_only_the_first_settlement_counts() -> None:
+    subject = breaker(fast_trip=2)
+    permit = subject.acquire(0, lease=LEASE)
+    assert permit is not None
+    permit.settle(NEUTRAL, 0)
+    for _ in range(10):
+        permit.settle(FAIL, 0)
+    feed(subject, FAIL)
+    assert subject.state is CLOSED
+
+
+def test_a_late_success_does_not_close() -> None:
+    subject = breaker(successes_to_close=1)
+    late = subject.acquire(0, lease=LEASE)
+    feed(subject, *[FAIL] * 5)
+    assert late is not None
+    late.settle(OK, 1)
+    assert subject.state is OPEN
+    held = probe(subject, 5)
+    assert subject.state is HALF_OPEN
+    assert subject.acquire(5, lease=LEASE) is None, "the late result gave no lease back"
+    held.settle(OK, 6)
+    assert subject.state is CLOSED
+
+
+def test_a_late_failure_does_not_open_again() -> None:
+    subject = breaker(fast_trip=1)
+    late = [subject.acquire(0, lease=LEASE) for _ in range(5)]
+    feed(subject, FAIL)
+    for now in (5, 6):
+        probe(subject, now).settle(OK, now)
+    for permit in late:
+        assert permit is not None
+        permit.settle(FAIL, 7)
+    assert subject.state is CLOSED
+
+
+def test_a_sample_without_permit_counts_while_closed() -> None:
+    subject = breaker()
+    for _ in range(5):
+        subject.record(FAIL, 0)
+    assert subject.state is OPEN
+    until = subject.open_until
+    subject.record(FAIL, 1)
+    assert subject.open_until == until
+
+
+# --- open ---
+
+
+def test_open_refuses_until_its_time() -> None:
+    subject = tripped()
+    assert subject.retry_at(0) == 5
+    assert subject.acquire(4.999, lease=LEASE) is None
+    assert subject.acquire(5, lease=LEASE) is not None
+
+
+@pytest.mark.parametrize("dice", [0.0, 0.25, 0.999])
+def test_the_open_time_is_spread_over_its_second_half(dice: float) -> None:
+    subject = breaker(random=dice)
+    feed(subject, *[FAIL] * 5)
+    assert subject.open_until == pytest.approx(5 * (0.5 + dice / 2))
+
+
+def test_the_open_time_grows_to_a_minute() -> None:
+    subject = tripped()
+    spans, now = [subject.open_until], subject.open_until
+    for _ in range(8):
+        probe(subject, now).settle(FAIL, now)
+        spans.append(subject.open_until - now)
+        now = subject.open_until
+    assert spans == pytest.approx([min(60, 5 * 1.5**n) for n in range(9)])
+
+
+@pytest.mark.parametrize(("later", "span"), [(119, 7.5), (120, 5)])
+def test_the_open_time_starts_anew_after_two_minutes_closed(later: float, span: float) -> None:
+    subject = tripped()
+    for now in (5, 6):
+        probe(subject, now).settle(OK, now)
+    again = 6 + later
+    feed(subject, *[FAIL] * 5, at=again)
+    assert subject.open_until - again == pytest.approx(span)
+
+
+# --- half-open ---
+
+
+def test_one_probe_at_a_time() -> None:
+    subject = tripped()
+    granted = [permit for _ in range(500) if (permit := subject.acquire(5, lease=LEASE)) is not None]
+    assert len(granted) == 1
+    assert subject.retry_at(5) == 5 + LEASE
+
+
+def test_two_good_probes_close() -> None:
+    subject = tripped()
+    probe(subject, 5).settle(OK, 6)
+    assert subject.state is HALF_OPEN
+    probe(subject, 6).settle(OK, 7)
+    assert (subject.state, subject.open_until) == (CLOSED, 0)
+    assert subject.retry_at(7) == 7
+    feed(subject, *[FAIL] * 4, at=7)
+    assert subject.state is CLOSED, "the samples from before are gone"
+
+
+@pytest.mark.parametrize("sample", [FAIL, SLOW])
+def test_one_bad_probe_opens(sample: Sample) -> None:
+    subject = tripped()
+    probe(subject, 5).settle(OK, 5)
+    probe(subject, 5).settle(sample, 5)
+    assert subject.state is OPEN
+    assert subject.open_until == 5 + 7.5
+    probe(subject, 12.5).settle(OK, 12.5)
+    assert subject.state is HALF_OPEN, "the good probe from before does not count"
+
+
+def test_a_neutral_probe_gives_its_lease_back() -> None:
+    subject = tripped()
+    probe(subject, 5).settle(NEUTRAL, 6)
+    assert subject.state is HALF_OPEN
+    probe(subject, 6)
+
+
+@pytest.mark.parametrize(("lease", "ends"), [(8.0, 8), (600.0, 60)])
+def test_a_lost_probe_is_given_up(lease: float, ends: float) -> None:
+    subject = tripped()
+    lost = probe(subject, 5, lease)
+    assert subject.acquire(5 + ends - 0.1, lease=LEASE) is None
+    assert subject.retry_at(6) == 5 + ends
+    current = probe(subject, 5 + ends)
+    lost.settle(FAIL, 5 + ends + 1)
+    assert subject.state is HALF_OPEN, "the lost one is of an older generation"
+    current.settle(OK, 5 + ends + 2)
+    probe(subject, 5 + ends + 2).settle(OK, 5 + ends + 3)
+    assert subject.state is CLOSED
+
+
+# --- panic, operators, listeners ---
+
+
+def test_panic_is_once_a_second() -> None:
+    subject = tripped()
+    first = subject.panic(1, lease=LEASE)
+    assert first is not None
+    assert first.probe
+    assert subject.panic(1, lease=LEASE) is None, "half-open, and the probe is out"
+    first.settle(FAIL, 1.2)
+    assert subject.state is OPEN
+    assert subject.panic(1.99, lease=LEASE) is None
+    assert subject.panic(2, lease=LEASE) is not None
+
+
+def test_a_panic_probe_that_succeeds_is_the_first_of_two() -> None:
+    subject = tripped()
+    found = subject.panic(1, lease=LEASE)
+    assert found is not None
+    found.settle(OK, 1.5)
+    probe(subject, 1.5).settle(OK, 2)
+    assert (subject.state, subject.open_until) == (CLOSED, 0)
+
+
+def test_panic_is_for_the_open() -> None:
+    assert breaker().panic(0, lease=LEASE) is None
+
+
+def test_forced_open_until_reset() -> None:
+    subject = breaker()
+    subject.force_open(0)
+    assert subject.acquire(10_000, lease=LEASE) is None
+    assert subject.panic(10_000, lease=LEASE) is None
+    assert subject.retry_at(10_000) is None
+    subject.reset(10_000)
+    assert subject.state is CLOSED
+    feed(subject, *[FAIL] * 4, at=10_000)
+    assert subject.state is CLOSED
+    feed(subject, FAIL, at=10_000)
+    assert subject.open_until - 10_000 == 5, "a reset forgets how often it was open"
+
+
+def test_listeners_hear_each_transition_once() -> None:
+    heard: list[tuple[str, float]] = []
+    subject = breaker(on_change=lambda state, open_for: heard.append((str(state), open_for)))
+    feed(subject, *[FAIL] * 5)
+    probe(subject, 5).settle(FAIL, 5)
+    for _ in range(2):
+        probe(subject, 12.5).settle(OK, 12.5)
+    assert heard == [("open", 5), ("half_open", 0), ("open", 7.5), ("half_open", 0), ("closed", 0)]
+
+
+# --- any history ---
+
+SMALL = BreakerPolicy(
+    window=6,
+    window_seconds=20,
+    min_samples=4,
+    fast_trip=3,
+    fast_trip_seconds=2,
+    slow_first_token=4,
+    open_seconds=2,
+    open_max=5,
+    lease=6,
+)
+
+
+class Reference:
+    """Remembers everything and looks at all of it each time."""
+
+    def __init__(self) -> None:
+        self.state = "closed"
+        self.history: list[tuple[float, Sample]] = []
+        """Samples since it was closed."""
+        self.valid: dict[int, tuple[bool, float, bool]] = {}
+        """Permits whose outcome counts: is it a probe, since when, is it watched."""
+        self.forced = False
+        self.opened = 0
+        self.closed_at = 0.0
+        self.open_until = 0.0
+        self.leased_until = 0.0
+        self.good_probes = 0
+        self.panicked = -math.inf
+        self.dice = 0.0
+
+    def bad(self, now: float) -> bool:
+        row = self.history[-SMALL.fast_trip :]
+        failed = len(row) == SMALL.fast_trip and all(sample is FAIL for _, sample in row)
+        if failed and now - row[0][0] <= SMALL.fast_trip_seconds:
+            return True
+        seen = [sample for when, sample in self.history[-SMALL.window :] if now - when < SMALL.window_seconds]
+        for _, started, watched in self.valid.values():
+            if watched and SMALL.slow_first_token <= now - started < SMALL.window_seconds:
+                seen.append(SLOW)
+        failures, slow = seen.count(FAIL), seen.count(FAIL) + seen.count(SLOW)
+        return len(seen) >= SMALL.min_samples and (failures >= 0.5 * len(seen) or slow >= 0.8 * len(seen))
+
+    def go(self, state: str, now: float) -> None:
+        before, self.state = self.state, state
+        self.valid, self.good_probes, self.leased_until = {}, 0, 0.0
+        if state == "open":
+            if before == "closed" and now - self.closed_at >= 120:
+                self.opened = 0
+            self.open_until = now + min(5, 2 * 1.5**self.opened) * (0.5 + self.dice / 2)
+            self.opened += 1
+        if state == "closed":
+            self.history, self.closed_at, self.open_until = [], now, 0.0
+
+    def judge(self, now: float) -> None:
+        if self.state == "closed" and self.bad(now):
+            self.go("open", now)
+
+    def lease(self, number: int, now: float, lease: float) -> str:
+        self.valid = {number: (True, now, False)}
+        self.leased_until = now + min(lease, SMALL.lease)
+        return "probe"
+
+    def acquire(self, number: int, now: float, lease: float, watch: bool) -> str | None:
+        if any(watched for _, _, watched in self.valid.values()):
+            self.judge(now)
+        if self.state == "open" and not self.forced and now >= self.open_until:
+            self.go("half_open", now)
+        if self.state == "closed":
+            self.valid[number] = (False, now, watch)
+            return "leave"
+        return self.lease(number, now, lease) if self.state == "half_open" and now >= self.leased_until else None
+
+    def panic(self, number: int, now: float, lease: float) -> str | None:
+        if self.state != "open" or self.forced or now < self.panicked + 1:
+            return None
+        self.panicked = now
+        self.go("half_open", now)
+        return self.lease(number, now, lease)
+
+    def sample(self, sample: Sample, now: float) -> None:
+        if self.state == "closed" and sample is not NEUTRAL:
+            self.history.append((now, sample))
+            if sample is not OK:
+                self.judge(now)
+
+    def settle(self, number: int, sample: Sample, now: float) -> None:
+        if number not in self.valid:
+            return
+        is_probe, _, _ = self.valid.pop(number)
+        if not is_probe:
+            self.sample(sample, now)
+            return
+        self.leased_until = 0.0
+        if sample is OK:
+            self.good_probes += 1
+            if self.good_probes == SMALL.successes_to_close:
+                self.go("closed", now)
+        elif sample is not NEUTRAL:
+            self.go("open", now)
+
+    def retry_at(self, now: float) -> float | None:
+        if self.forced:
+            return None
+        return {"closed": now, "open": self.open_until, "half_open": max(now, self.leased_until)}[self.state]
+
+
+class BreakerMachine(RuleBasedStateMachine):
+    """Whatever happens, the breaker does what the reference does."""
+
+    permits = Bundle("permits")
+    finished = Bundle("finished")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.count = 0
+        self.reference = Reference()
+        self.subject = Breaker(SMALL, lambda: self.reference.dice)
+        self.probes: list[tuple[float, Permit]] = []
+
+    @rule(quarters=st.sampled_from([1, 2, 4, 8, 12, 20, 40, 100, 500]))
+    def wait(self, quarters: int) -> None:
+        self.now += quarters / 4
+
+    @rule(dice=st.sampled_from([0.0, 0.25, 0.5]))
+    def roll(self, dice: float) -> None:
+        self.reference.dice = dice
+
+    @rule(target=permits, lease=st.sampled_from([2.0, 100.0]), watch=st.booleans())
+    def acquire(self, lease: float, watch: bool) -> tuple[int, Permit | None]:
+        self.count += 1
+        expected = self.reference.acquire(self.count, self.now, lease, watch)
+        return self.got(self.subject.acquire(self.now, lease=lease, watch=watch), expected, lease)
+
+    @rule(target=permits, lease=st.sampled_from([2.0, 100.0]))
+    def panic(self, lease: float) -> tuple[int, Permit | None]:
+        self.count += 1
+        expected = self.reference.panic(self.count, self.now, lease)
+        return self.got(self.subject.panic(self.now, lease=lease), expected, lease)
+
+    def got(self, permit: Permit | None, expected: str | None, lease: float) -> tuple[int, Permit | None]:
+        assert (None if permit is None else "probe" if permit.probe else "leave") == expected
+        if permit is not None and permit.probe:
+            assert all(other.settled or until <= self.now for until, other in self.probes), "two probes at a time"
+            self.probes.append((self.now + min(lease, SMALL.lease), permit))
+        return self.count, permit
+
+    @rule(target=finished, held=consumes(permits), sample=st.sampled_from([FAIL, FAIL, SLOW, OK, OK, NEUTRAL]))
+    def settle(self, held: tuple[int, Permit | None], sample: Sample) -> tuple[int, Permit | None]:
+        number, permit = held
+        if permit is not None:
+            self.reference.settle(number, sample, self.now)
+            permit.settle(sample, self.now)
+        return held
+
+    @rule(held=finished, sample=st.sampled_from(Sample))
+    def settle_again(self, held: tuple[int, Permit | None], sample: Sample) -> None:
+        if held[1] is not None:
+            held[1].settle(sample, self.now)
+
+    @rule(samples=st.lists(st.sampled_from([FAIL, FAIL, SLOW, OK, NEUTRAL]), max_size=6))
+    def record(self, samples: list[Sample]) -> None:
+        for sample in samples:
+            self.reference.sample(sample, self.now)
+            self.subject.record(sample, self.now)
+
+    @rule()
+    def recover(self) -> None:
+        """Good probes, as many as it takes."""
+        for _ in range(2):
+            self.now = max(self.now, self.subject.retry_at(self.now) or self.now)
+            self.settle(self.acquire(lease=2.0, watch=False), OK)
+
+    @rule()
+    def force_open(self) -> None:
+        self.reference.forced = True
+        self.reference.go("open", self.now)
+        self.subject.force_open(self.now)
+        self.probes.clear()
+
+    @rule()
+    def reset(self) -> None:
+        self.reference.forced = False
+        self.reference.opened = 0
+        self.reference.go("closed", self.now)
+        self.subject.reset(self.now)
+        self.probes.clear()
+
+    @invariant()
+    def the_same(self) -> None:
+        assert str(self.subject.state) == self.reference.state
+        assert self.subject.open_until == self.reference.open_until
+        assert self.subject.retry_at(self.now) == self.reference.retry_at(self.now)
+
+
+TestAnyHistory = BreakerMachine.TestCase
+TestAnyHistory.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)

@@ -1,0 +1,519 @@
+"""Settings from arguments, environment and .env files: each variable good and bad, who wins, and what is refused."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from routerkit import AsyncClient, Client, ConfigurationError
+from routerkit.config import from_file, settings_from
+from routerkit.environment import VARIABLES, duration
+from routerkit.gateways import INFRON, KNOWN, ONEROUTER, OPENROUTER, at, known
+from routerkit.types.gateway import Gateway
+from routerkit.types.policy import BreakerPolicy, RetryPolicy, Timeouts
+from routerkit.types.settings import DevMode, Settings
+
+KEY, OTHER_KEY = "sk-test-1234567890", "sk-test-0987654321"
+BASE = {"OPENROUTER_API_KEY": KEY}
+NOT_CONFIGURED = "OpenRouter API key not configured: set OPENROUTER_API_KEY or pass api_key="
+
+
+def read(values: dict[str, str] | None = None, **arguments: Any) -> Settings:
+    """The settings from an environment that has a key."""
+    return settings_from({**BASE, **(values or {})}, **arguments)
+
+
+def refused(values: dict[str, str] | None = None, **arguments: Any) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        read(values, **arguments)
+    assert KEY not in str(caught.value)
+    assert isinstance(caught.value, ValueError)
+    return str(caught.value)
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*os.environ,):
+        if name.startswith(("OPENROUTER_", "ONEROUTER_", "INFRON_", "ROUTERKIT_", "DEV_MODE")):
+            monkeypatch.delenv(name)
+
+
+# --- each variable ---
+
+GOOD: dict[str, tuple[Callable[[Settings], Any], dict[str, Any]]] = {
+    "API_KEY": (lambda it: it.api_key and it.api_key.reveal(), {OTHER_KEY: OTHER_KEY, f"  {OTHER_KEY}\n": OTHER_KEY}),
+    "BASE_URL": (
+        lambda it: it.gateway.base_url,
+        {"https://proxy.example/v1/": "https://proxy.example/v1", "http://localhost:9/v1": "http://localhost:9/v1"},
+    ),
+    "DEFAULT_MODEL": (lambda it: it.default_model, {"openai/gpt-4o": "openai/gpt-4o", " x ": "x", "": None}),
+    "FALLBACK_MODELS": (
+        lambda it: it.fallback_models,
+        {"a/one": ("a/one",), " a/one, b/two ,,": ("a/one", "b/two"), ",": (), "": ()},
+    ),
+    "ENABLED": (lambda it: True, {"true": True, "1": True, "Yes": True, "ON": True}),
+    "TIMEOUT": (
+        lambda it: (it.timeouts.total, it.timeouts.stream_total),
+        {"60": (60, 60), "60s": (60, 60), "1m30s": (90, 90), "500ms": (0.5, 0.5), "1h": (3600, 3600), "": (120, 600)},
+    ),
+    "MAX_RETRIES": (lambda it: it.retry.max_attempts, {"0": 1, "3": 4, "9": 10, "": 4}),
+    "RETRY_ATTEMPTS": (lambda it: it.retry.max_attempts, {"0": 1, "2": 3}),
+    "RETRY_BACKOFF_BASE": (lambda it: it.retry.backoff_base, {"0": 0, "0.25": 0.25, "250ms": 0.25, "2s": 2}),
+    "RETRY_BACKOFF_MAX": (lambda it: it.retry.backoff_max, {"8s": 8, "1m": 60}),
+    "RETRY_JITTER": (lambda it: it.retry.jitter, {"true": 1, "false": 0, "0.5": 0.5, "1": 1, "0": 0, "off": 0}),
+    "ROUTE_STRATEGY": (lambda it: it.strategy, {"priority": "priority", "PRIORITY": "priority"}),
+    "FALLBACK_STRATEGY": (lambda it: it.fallback_strategy, {"priority": "priority"}),
+    "COST_OPTIMIZED": (lambda it: False, {"false": False, "0": False}),
+    "PERFORMANCE_CACHE": (lambda it: False, {"false": False, "no": False}),
+    "HTTP_REFERER": (lambda it: it.app_url, {"https://example.com": "https://example.com", "": None}),
+    "X_OPEN_ROUTER_TITLE": (lambda it: it.app_title, {"My app": "My app"}),
+    "DEV_MODE": (lambda it: it.dev_mode, {"true": DevMode(), "on": DevMode(), "false": None, "0": None, "": None}),
+    "ROUTERKIT_STORE": (lambda it: True, {"memory": True}),
+    "ROUTERKIT_ENV": (lambda it: True, {"production": True, "staging": True}),
+}
+BAD = {
+    "API_KEY": ["short", "x" * 513, "sk-test 1234567890", "sk-tést-1234567890"],
+    "BASE_URL": ["http://example.com", "example.com/v1", "https://u:p@example.com", "https://example.com?x=1"],
+    "DEFAULT_MODEL": ["a b", "../x", '"'],
+    "FALLBACK_MODELS": ["a/one, b two", "a/one,../x"],
+    "ENABLED": ["maybe", "2", "truee", "t"],
+    "TIMEOUT": [
+        "0",
+        "0s",
+        "-1",
+        "1e3",
+        "inf",
+        "nan",
+        "1 day",
+        "60 seconds",
+        "s",
+        "1s1m",
+        "٦٠",
+        "90000",
+        "1_000",
+        "1.",
+        ".5",
+    ],
+    "MAX_RETRIES": ["-1", "10", "1.5", "three", "٣"],
+    "RETRY_ATTEMPTS": ["-1", "10", "many"],
+    "RETRY_BACKOFF_BASE": ["-1", "2h", "soon"],
+    "RETRY_BACKOFF_MAX": ["-1", "2h"],
+    "RETRY_JITTER": ["1.1", "-0.5", "some", "nan"],
+    "ROUTE_STRATEGY": ["cheapest"],
+    "FALLBACK_STRATEGY": ["random"],
+    "COST_OPTIMIZED": ["true", "perhaps"],
+    "PERFORMANCE_CACHE": ["true", "perhaps"],
+    "HTTP_REFERER": ["https://exämple.com", "a\r\nb: c", "x" * 1025],
+    "X_OPEN_ROUTER_TITLE": ["Zürich", "a\nb"],
+    "DEV_MODE": ["maybe", "2", "production"],
+    "ROUTERKIT_STORE": ["redis://localhost", "disk"],
+}
+
+PREFIXED = {variable.name: variable.prefixed for variable in VARIABLES}
+
+
+def full(name: str, prefix: str = "OPENROUTER_") -> str:
+    return prefix + name if PREFIXED[name] else name
+
+
+def test_the_tables_cover_every_variable() -> None:
+    assert [variable.name for variable in VARIABLES] == list(GOOD)
+    assert BAD.keys() == GOOD.keys() - {"ROUTERKIT_ENV"}
+    assert all(variable.explanation and variable.example and variable.default for variable in VARIABLES)
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_good_values(name: str) -> None:
+    look, values = GOOD[name]
+    for text, expected in values.items():
+        assert look(read({full(name): text})) == expected, text
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_examples_are_good(name: str) -> None:
+    example = next(variable.example for variable in VARIABLES if variable.name == name)
+    read({full(name): OTHER_KEY if name == "API_KEY" else example})
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_values_name_their_variable(name: str) -> None:
+    for text in BAD[name]:
+        told = refused({full(name): text})
+        assert told.startswith((f"{full(name)}: ", f"{full(name)}=")), told
+        assert name != "API_KEY" or text not in told
+
+
+@pytest.mark.parametrize(
+    "name", sorted(BAD.keys() - {"DEFAULT_MODEL", "FALLBACK_MODELS", "HTTP_REFERER", "X_OPEN_ROUTER_TITLE"})
+)
+def test_a_key_in_the_wrong_variable_is_not_shown(name: str) -> None:
+    key = "sk-or-v1-" + "0123456789abcdef" * 4
+    for text in (key, f"{key} x"):
+        if name == "API_KEY" and text == key:
+            continue
+        assert key[:12] not in refused({full(name): text})
+
+
+def test_a_variable_that_is_set_to_nothing_is_not_set() -> None:
+    blank = {full(name): "  " for name in GOOD if name != "API_KEY"}
+    assert read(blank) == read()
+
+
+def test_unknown_variables_are_none_of_our_business() -> None:
+    assert read({"OPENROUTER_COLOUR": "red", "TIMEOUT": "banana", "MAX_RETRIES": "x"}) == read()
+
+
+# --- durations ---
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("60", 60),
+        ("0.5", 0.5),
+        ("60s", 60),
+        ("1m30s", 90),
+        ("1m 30s", 90),
+        ("1h2m3s4ms", 3723.004),
+        ("1.5h", 5400),
+        ("500ms", 0.5),
+        ("2m", 120),
+        ("0", 0),
+    ],
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert duration(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "s", "ms", "m1", "1d", "1s2m", "-5", "+5", "1e3", "1:30", "1,5", "٣", "5 0x"]
+)
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(ValueError, match="must be a duration"):
+        duration(text)
+
+
+@given(st.integers(0, 99), st.integers(0, 99), st.integers(0, 99), st.integers(0, 999))
+def test_durations_add_up(hours: int, minutes: int, seconds: int, thousandths: int) -> None:
+    expected = hours * 3600 + minutes * 60 + seconds + thousandths / 1000
+    assert duration(f"{hours}h{minutes}m{seconds}s{thousandths}ms") == pytest.approx(expected)
+
+
+@given(st.text())
+def test_any_text_is_a_duration_or_refused(text: str) -> None:
+    try:
+        assert 0 <= duration(text) < 10**13
+    except ValueError:
+        pass
+
+
+# --- who wins ---
+
+
+def test_arguments_win_over_the_environment() -> None:
+    environment = {
+        "OPENROUTER_BASE_URL": "https://env.example",
+        "OPENROUTER_DEFAULT_MODEL": "env/model",
+        "OPENROUTER_FALLBACK_MODELS": "env/fallback",
+        "OPENROUTER_TIMEOUT": "5",
+        "OPENROUTER_MAX_RETRIES": "1",
+        "OPENROUTER_HTTP_REFERER": "https://env.example",
+        "OPENROUTER_X_OPEN_ROUTER_TITLE": "Env",
+        "DEV_MODE": "true",
+    }
+    arguments = {
+        "api_key": OTHER_KEY,
+        "gateway": "openrouter",
+        "base_url": "https://arg.example",
+        "default_model": "arg/model",
+        "fallback_models": ["arg/fallback"],
+        "timeout": Timeouts(connect=1),
+        "retry": RetryPolicy(max_attempts=7),
+        "breaker": BreakerPolicy(window=7),
+        "catalog_ttl": 60,
+        "dev_mode": False,
+        "app_url": "https://arg.example",
+        "app_title": "Arg",
+    }
+    from_environment, from_both = read(environment), read(environment, **arguments)
+    assert from_environment.default_model == "env/model"
+    assert from_environment.dev_mode == DevMode()
+    assert from_both.api_key is not None
+    assert from_both.api_key.reveal() == OTHER_KEY
+    assert from_both.gateway.base_url == "https://arg.example"
+    assert (from_both.default_model, from_both.fallback_models) == ("arg/model", ("arg/fallback",))
+    assert (from_both.timeouts, from_both.retry, from_both.breaker.window) == (Timeouts(connect=1), RetryPolicy(7), 7)
+    assert (from_both.catalog_ttl, from_both.dev_mode) == (60, None)
+    assert (from_both.app_url, from_both.app_title) == ("https://arg.example", "Arg")
+
+
+def test_an_argument_spares_its_variable_from_being_read() -> None:
+    broken = {
+        "OPENROUTER_TIMEOUT": "x",
+        "OPENROUTER_DEFAULT_MODEL": " a b",
+        "OPENROUTER_MAX_RETRIES": "x",
+        "DEV_MODE": "x",
+    }
+    read(broken, timeout=5, default_model="a/one", retry=RetryPolicy(), dev_mode=False)
+
+
+def test_empty_arguments_are_arguments() -> None:
+    assert read({"OPENROUTER_FALLBACK_MODELS": "a/one"}, fallback_models=[]).fallback_models == ()
+    assert refused(api_key="").startswith("api_key: not a valid API key")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"api_key": 5}, "api_key: must be a string, not int"),
+        ({"api_key": "sk test 1234567890"}, "api_key: not a valid API key"),
+        ({"gateway": "nowhere"}, "gateway='nowhere' is not known (known: openrouter, infron, onerouter)"),
+        ({"gateway": 5}, "gateway=5 is not known"),
+        ({"base_url": "http://example.com"}, "base_url: http:// would send the key in the clear"),
+        ({"default_model": "a b"}, "model='a b': not a model id"),
+        ({"fallback_models": "a/one"}, "fallback_models='a/one': must be a list of model ids"),
+        ({"fallback_models": ["a b"]}, "model='a b': not a model id"),
+        ({"timeout": 0}, "Timeouts(total=0): must be a number above 0"),
+        ({"timeout": "60s"}, "Timeouts(total='60s'): must be a number"),
+        ({"retry": 3}, "retry=3: must be a RetryPolicy"),
+        ({"breaker": {}}, "breaker={}: must be a BreakerPolicy"),
+        ({"catalog_ttl": 0}, "catalog_ttl=0: must be a number of seconds"),
+        ({"catalog_ttl": float("nan")}, "catalog_ttl=nan: must be"),
+        ({"catalog_ttl": True}, "catalog_ttl=True: must be"),
+        ({"strategy": "cheapest"}, "strategy='cheapest': is not a known strategy (known: priority)"),
+        ({"fallback_strategy": 5}, "fallback_strategy=5: "),
+        ({"store": "redis://localhost"}, "store='redis://localhost': is not a store of this version"),
+        ({"app_url": "https://exämple.com"}, "app_url: must be printable ASCII"),
+        ({"app_title": "a\nb"}, "app_title: must be printable ASCII"),
+        ({"dev_mode": "true"}, "dev_mode='true': must be True or False"),
+        ({"dev_mode": 1}, "dev_mode=1: must be True or False"),
+        ({"dev_script": []}, "dev_script= needs dev_mode=True"),
+        ({"dev_mode": True, "dev_pace": -1}, "dev_pace=-1: must be a number of seconds"),
+        ({"dev_mode": True, "dev_script": "x"}, "dev_script: must be a list of dicts"),
+        ({"dev_mode": True, "dev_script": [{"staus": 1}]}, "dev_script: 'staus' is not known (known: model, status"),
+        ({"dev_mode": True, "dev_script": [5]}, "dev_script: 'int' is not known"),
+        (
+            {"dev_mode": True, "dev_script": [{"status": 99}]},
+            "dev_script: status=99: must be a whole number of at least 100",
+        ),
+        ({"dev_mode": True, "dev_script": [{"network": "flaky"}]}, "dev_script: network='flaky': must be one of dns, "),
+    ],
+)
+def test_bad_arguments_are_named(arguments: dict[str, Any], told: str) -> None:
+    assert refused(**arguments).startswith(told)
+
+
+# --- the gateway ---
+
+
+@pytest.mark.parametrize(
+    ("environment", "gateway"),
+    [
+        ({}, OPENROUTER),
+        ({"OPENROUTER_API_KEY": KEY}, OPENROUTER),
+        ({"INFRON_API_KEY": KEY}, INFRON),
+        ({"ONEROUTER_API_KEY": KEY}, ONEROUTER),
+        ({"INFRON_API_KEY": KEY, "ONEROUTER_API_KEY": OTHER_KEY}, INFRON),
+        ({"INFRON_API_KEY": KEY, "OPENROUTER_API_KEY": OTHER_KEY}, OPENROUTER),
+        ({"INFRON_API_KEY": KEY, "OPENROUTER_API_KEY": "  "}, INFRON),
+    ],
+)
+def test_the_gateway_whose_key_is_set(environment: dict[str, str], gateway: Gateway) -> None:
+    assert settings_from(environment, dev_mode=True).gateway == gateway
+
+
+@pytest.mark.parametrize("gateway", ["infron", "onerouter"])
+@pytest.mark.parametrize("prefix", ["INFRON_", "ONEROUTER_"])
+def test_both_names_of_infron_serve_both(gateway: str, prefix: str) -> None:
+    settings = settings_from({f"{prefix}API_KEY": KEY, f"{prefix}DEFAULT_MODEL": "a/one"}, gateway=gateway)
+    assert settings.api_key is not None
+    assert settings.api_key.reveal() == KEY
+    assert (settings.default_model, settings.gateway.name) == ("a/one", gateway)
+
+
+@pytest.mark.parametrize(("gateway", "model"), [("infron", "in/fron"), ("onerouter", "one/router")])
+def test_the_gateways_own_name_comes_first(gateway: str, model: str) -> None:
+    environment = {"INFRON_API_KEY": KEY, "INFRON_DEFAULT_MODEL": "in/fron", "ONEROUTER_DEFAULT_MODEL": "one/router"}
+    assert settings_from(environment, gateway=gateway).default_model == model
+
+
+def test_one_gateways_variables_do_not_serve_another() -> None:
+    told = "Infron AI API key not configured: set INFRON_API_KEY or pass api_key="
+    assert refused({"OPENROUTER_TIMEOUT": "5"}, gateway="infron") == told
+    settings = settings_from({"INFRON_API_KEY": KEY, "OPENROUTER_TIMEOUT": "5"})
+    assert settings.timeouts == Timeouts()
+
+
+def test_a_key_does_not_follow_to_another_server() -> None:
+    settings = read(base_url="https://other.example/v1")
+    assert settings.api_key is None
+    assert settings.gateway == at("https://other.example/v1")
+    assert settings.gateway.name == "other.example"
+    own = Gateway(name="local", base_url="http://127.0.0.1:8080/v1")
+    assert read(gateway=own).api_key is None
+    assert read(gateway=own, api_key=KEY).api_key is not None
+
+
+def test_a_gateway_by_name_may_be_elsewhere() -> None:
+    settings = read(gateway="OpenRouter", base_url="https://proxy.example/v1")
+    assert settings.api_key is not None
+    assert (settings.gateway.name, settings.gateway.base_url) == ("openrouter", "https://proxy.example/v1")
+    assert settings.gateway.title_header == "X-OpenRouter-Title"
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:8080/v1", "http://localhost/v1", "http://[::1]/v1", "http://[::1]:8080/v1"]
+)
+def test_this_machine_needs_no_key(url: str) -> None:
+    assert settings_from({}, gateway="openrouter", base_url=url).api_key is None
+    assert settings_from({}, base_url=url).gateway.base_url == url
+
+
+def test_known_gateways() -> None:
+    assert [*KNOWN] == ["openrouter", "infron", "onerouter"]
+    assert known("INFRON") is INFRON
+    assert OPENROUTER.chat_url == "https://openrouter.ai/api/v1/chat/completions"
+    assert INFRON.chat_url == "https://llm.infron.ai/v1/chat/completions"
+    assert ONEROUTER.catalog_url == "https://llm.onerouter.pro/v1/models"
+    assert [gateway.insures_failures for gateway in KNOWN.values()] == [True, False, False]
+
+
+def test_a_switch_for_operators() -> None:
+    assert refused({"OPENROUTER_ENABLED": "false"}) == (
+        "OPENROUTER_ENABLED is false: OpenRouter is not to be used here"
+    )
+    environment = {"INFRON_API_KEY": KEY, "ONEROUTER_ENABLED": "no"}
+    assert refused(environment, gateway="infron").startswith("ONEROUTER_ENABLED is false: Infron AI")
+    read({"INFRON_ENABLED": "false"})
+
+
+# --- keys ---
+
+
+@pytest.mark.parametrize("facade", [Client, AsyncClient])
+def test_without_a_key(facade: Any) -> None:
+    for make in (facade, facade.from_env, lambda: facade(gateway="openrouter")):
+        with pytest.raises(ConfigurationError) as caught:
+            make()
+        assert str(caught.value) == NOT_CONFIGURED
+
+
+def test_a_bad_key_is_not_taken_for_dev_mode() -> None:
+    assert refused({"OPENROUTER_API_KEY": "todo"}).startswith("OPENROUTER_API_KEY: not a valid API key")
+
+
+def test_settings_show_no_key() -> None:
+    settings = read(default_model="a/one", observers=[print])
+    assert settings.api_key is not None
+    for shown in (repr(settings), str(settings), f"{settings}", repr(settings.headers())):
+        assert KEY not in shown
+    assert settings.api_key.fingerprint in repr(settings)
+
+
+def test_headers_of_every_request() -> None:
+    headers = read(app_url="https://example.com", app_title="Example").headers()
+    assert headers.pop("User-Agent").startswith("routerkit/")
+    assert headers == {"HTTP-Referer": "https://example.com", "X-OpenRouter-Title": "Example"}
+    environment = {"INFRON_API_KEY": KEY}
+    assert [*settings_from(environment, app_title="Example").headers()] == ["User-Agent"]
+
+
+# --- retries ---
+
+
+def test_both_names_of_the_number_of_retries() -> None:
+    assert read({"OPENROUTER_MAX_RETRIES": "2", "OPENROUTER_RETRY_ATTEMPTS": "2"}).retry.max_attempts == 3
+    told = refused({"OPENROUTER_MAX_RETRIES": "2", "OPENROUTER_RETRY_ATTEMPTS": "3"})
+    assert told == "OPENROUTER_MAX_RETRIES=2 and OPENROUTER_RETRY_ATTEMPTS=3 contradict each other"
+
+
+def test_the_retry_policy_of_the_environment() -> None:
+    environment = {
+        "OPENROUTER_RETRY_ATTEMPTS": "5",
+        "OPENROUTER_RETRY_BACKOFF_BASE": "100ms",
+        "OPENROUTER_RETRY_BACKOFF_MAX": "2s",
+        "OPENROUTER_RETRY_JITTER": "false",
+    }
+    assert read(environment).retry == RetryPolicy(max_attempts=6, backoff_base=0.1, backoff_max=2, jitter=0)
+
+
+# --- dev mode ---
+
+
+@pytest.mark.parametrize("arguments", [{"dev_mode": True}, {}])
+@pytest.mark.parametrize("name", ["production", "Production", " PRODUCTION "])
+def test_production_refuses_dev_mode(name: str, arguments: dict[str, Any]) -> None:
+    told = refused({"DEV_MODE": "true", "ROUTERKIT_ENV": name}, **arguments)
+    assert told.startswith("dev mode is on (DEV_MODE or dev_mode=) while ROUTERKIT_ENV=production")
+
+
+def test_production_without_dev_mode() -> None:
+    assert read({"ROUTERKIT_ENV": "production"}).dev_mode is None
+    assert read({"ROUTERKIT_ENV": "production", "DEV_MODE": "true"}, dev_mode=False).dev_mode is None
+
+
+def test_dev_mode_needs_no_key() -> None:
+    settings = settings_from({}, dev_mode=True, dev_script=[{"status": 503}], dev_pace=0.5)
+    assert settings.api_key is None
+    assert settings.dev_mode is not None
+    assert (settings.dev_mode.script[0].status, settings.dev_mode.pace) == (503, 0.5)
+    assert settings_from({"DEV_MODE": "yes"}).dev_mode == DevMode()
+
+
+# --- what this version does not have ---
+
+
+def test_tenants_are_refused_rather_than_ignored() -> None:
+    told = refused({"OPENROUTER_TENANT_ACME_API_KEY": KEY})
+    assert told == "OPENROUTER_TENANT_ACME_API_KEY: tenants are not available in this version"
+    read({"INFRON_TENANT_ACME_API_KEY": KEY})
+
+
+# --- .env files ---
+
+
+def env_file(folder: Path, content: bytes | str) -> Path:
+    path = folder / "settings.env"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def test_a_file_is_read_when_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = env_file(
+        tmp_path, f"# ours\nexport OPENROUTER_API_KEY='{KEY}'\nOPENROUTER_DEFAULT_MODEL=file/model\nEMPTY\n"
+    )
+    client = Client.from_env(path)
+    assert client.settings.default_model == "file/model"
+    monkeypatch.setenv("OPENROUTER_DEFAULT_MODEL", "env/model")
+    assert Client.from_env(path).settings.default_model == "env/model"
+    assert Client.from_env(str(path), default_model="arg/model").settings.default_model == "arg/model"
+    assert "OPENROUTER_API_KEY" not in os.environ, "a file changes nothing but the client"
+
+
+def test_no_file_is_read_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text(f"OPENROUTER_API_KEY={KEY}\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigurationError, match="API key not configured"):
+        Client.from_env()
+    assert Client.from_env(".env").settings.api_key is not None
+
+
+def test_a_file_is_taken_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME_SECRET", "leaked")
+    path = env_file(tmp_path, "A=${HOME_SECRET}\nB='${HOME_SECRET}'\nC=x\n".encode("utf-8-sig"))
+    assert from_file(path) == {"A": "${HOME_SECRET}", "B": "${HOME_SECRET}", "C": "x"}
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfeA\x00"])
+def test_a_file_that_cannot_be_read(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "none.env" if content is None else env_file(tmp_path, content)
+    with pytest.raises(ConfigurationError, match="env_file="):
+        from_file(path)
+    with pytest.raises(ConfigurationError, match="env_file="):
+        from_file(tmp_path)

@@ -1,0 +1,451 @@
+"""Which models a call may try, in which order and why, on a share of OpenRouter's real catalogue."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from routerkit.core.catalog import Snapshot, parse_catalog
+from routerkit.core.plan import MEDIA_TOKENS, Needs, from_catalog, named, needs_of, unfit, unreadable
+from routerkit.core.pricing import within
+from routerkit.errors import DeadlineExceededError, InternalServerError, RouterKitError
+from routerkit.gateways import OPENROUTER
+from routerkit.types.model import Model, Pricing
+from routerkit.types.policy import Timeouts
+from routerkit.types.request import ChatRequest
+from routerkit.types.route import Origin, Plan, Skip, Target
+from routerkit.types.settings import Settings
+
+DATA = Path(__file__).parent / "data" / "openrouter-models.json"
+CAPTURED = datetime.datetime(2026, 1, 29, 12, tzinfo=datetime.timezone.utc).timestamp()
+TODAY = datetime.date(2026, 1, 29)
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 100_000}}
+
+
+@pytest.fixture(scope="module")
+def snapshot() -> Snapshot:
+    models, dropped = parse_catalog(json.loads(DATA.read_text()))
+    assert dropped == 0
+    return catalogue(*models)
+
+
+def catalogue(*models: Model) -> Snapshot:
+    return Snapshot(models, {model.id: model for model in models}, 0, 3600)
+
+
+def request(
+    messages: Any = "Hello", *, stream: bool = False, allow_any_price: bool = False, **more: Any
+) -> ChatRequest:
+    model, fallbacks = more.pop("model", None), more.pop("fallback_models", None)
+    return ChatRequest.build(
+        messages,
+        more,
+        model=model,
+        fallback_models=fallbacks,
+        extra_body=None,
+        extra_headers=None,
+        timeouts=Timeouts(),
+        stream=stream,
+        allow_any_price=allow_any_price,
+    )
+
+
+def settings(default: str | None = None, *fallbacks: str) -> Settings:
+    return Settings(OPENROUTER, default_model=default, fallback_models=fallbacks)
+
+
+def reasons(plan: Plan) -> list[tuple[str, str, str]]:
+    return [(each.model, str(each.origin), each.reason) for each in plan.targets]
+
+
+def skips(plan: Plan) -> dict[str, str]:
+    return {skip.model: skip.reason for skip in plan.skipped}
+
+
+def drawn(snapshot: Snapshot, asked: ChatRequest, *names: str, wall: float = CAPTURED) -> Plan:
+    """The catalogue's share of a plan in which these are named."""
+    return from_catalog(snapshot, settings(), asked, (Target("openrouter", name) for name in names), wall)
+
+
+def ids(plan: Plan) -> list[str]:
+    return [each.model for each in plan.targets]
+
+
+# --- what is named ---
+
+
+def test_requested_then_default_then_fallbacks() -> None:
+    plan = named(settings("b/two", "c/three", "d/four"), request(model="a/one"))
+    assert reasons(plan) == [
+        ("a/one", "requested", "requested by the call"),
+        ("b/two", "default", "the default model"),
+        ("c/three", "fallback", "fallback 1"),
+        ("d/four", "fallback", "fallback 2"),
+    ]
+    assert plan.skipped == ()
+    assert {each.gateway for each in plan.targets} == {"openrouter"}
+
+
+def test_each_model_once() -> None:
+    plan = named(settings("a/one", "b/two", "a/one", "b/two"), request(model="a/one"))
+    assert reasons(plan) == [("a/one", "requested", "requested by the call"), ("b/two", "fallback", "fallback 1")]
+    assert [(skip.model, str(skip.origin), skip.reason) for skip in plan.skipped] == [
+        ("a/one", "default", "the default model, but it is in the plan already"),
+        ("a/one", "fallback", "fallback 2, but it is in the plan already"),
+        ("b/two", "fallback", "fallback 3, but it is in the plan already"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({}, ["b/two", "c/three"]),
+        ({"model": "a/one"}, ["a/one", "b/two", "c/three"]),
+        ({"fallback_models": ["x/y"]}, ["b/two", "x/y"]),
+        ({"model": "a/one", "fallback_models": []}, ["a/one", "b/two"]),
+    ],
+)
+def test_the_calls_fallbacks_replace_the_clients(asked: dict[str, Any], expected: list[str]) -> None:
+    assert ids(named(settings("b/two", "c/three"), request(**asked))) == expected
+
+
+def test_nothing_named() -> None:
+    assert named(settings(), request()) == Plan()
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({"model": "a/one"}, ["a/one"]),
+        ({}, ["b/two"]),
+        ({"model": "a/one", "fallback_models": ["d/four"]}, ["a/one"]),
+    ],
+)
+def test_a_list_for_the_gateway_leaves_no_fallbacks_of_our_own(asked: dict[str, Any], expected: list[str]) -> None:
+    assert ids(named(settings("b/two", "c/three"), request(models=["x/y", "y/z"], **asked))) == expected
+
+
+def test_a_plan_can_be_read() -> None:
+    plan = named(settings("a/one", "b/two"), request(model="a/one"))
+    assert str(plan) == (
+        "1. a/one on openrouter: requested by the call\n"
+        "2. b/two on openrouter: fallback 1\n"
+        "-  a/one on openrouter: the default model, but it is in the plan already"
+    )
+
+
+# --- what a request needs ---
+
+
+def test_the_needs_of_a_plain_request() -> None:
+    assert needs_of(request("x" * 300)) == Needs(frozenset({"text"}), frozenset(), frozenset(), 100)
+
+
+@pytest.mark.parametrize(
+    ("part", "modality"),
+    [
+        ("image_url", "image"),
+        ("input_image", "image"),
+        ("input_audio", "audio"),
+        ("file", "file"),
+        ("input_file", "file"),
+        ("video_url", "video"),
+        ("input_video", "video"),
+    ],
+)
+def test_modalities_are_read_from_the_parts(part: str, modality: str) -> None:
+    content = [{"type": "text", "text": "abc"}, {"type": part, part: {"url": "x" * 10_000}}]
+    needs = needs_of(request([{"role": "user", "content": content}]))
+    assert needs.inputs == {"text", modality}
+    assert needs.tokens == 1 + MEDIA_TOKENS
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        5,
+        [],
+        ["text"],
+        [None],
+        [{}],
+        [{"type": None}],
+        [{"type": ["image_url"]}],
+        [{"type": "text", "text": None}],
+    ],
+)
+def test_odd_contents_need_only_text(content: Any) -> None:
+    needs = needs_of(request([{"role": "user", "content": content}]))
+    assert (needs.inputs, needs.tokens) == ({"text"}, 0)
+
+
+def test_a_tuple_of_parts_is_a_list_of_parts() -> None:
+    assert needs_of(request([{"role": "user", "content": (IMAGE,)}])).inputs == {"text", "image"}
+
+
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        ({"temperature": 0.5}, {"temperature"}),
+        ({"tools": [{}], "parallel_tool_calls": True}, {"tools"}),
+        ({"functions": [{}]}, {"tools"}),
+        ({"reasoning_effort": "high"}, {"reasoning"}),
+        ({"max_completion_tokens": 9}, {"max_tokens"}),
+        ({"response_format": {"type": "json_object"}}, {"response_format"}),
+        ({"response_format": {"type": "json_schema"}}, {"response_format", "structured_outputs"}),
+        ({"user": "u", "provider": {}, "models": [], "metadata": {}, "n": 2}, set()),
+        ({"temperature": None}, set()),
+    ],
+)
+def test_parameters_that_a_model_must_support(params: dict[str, Any], expected: set[str]) -> None:
+    assert needs_of(request(**params)).parameters == expected
+
+
+@pytest.mark.parametrize(
+    ("params", "tokens"),
+    [
+        ({"max_tokens": 500}, 500),
+        ({"max_completion_tokens": 400, "max_tokens": 500}, 400),
+        ({"max_tokens": -1}, 0),
+        ({"max_tokens": "many"}, 0),
+        ({"tools": [{"name": "x" * 3000}]}, 1004),
+        ({"response_format": {"type": "json_schema", "json_schema": "x" * 300}}, 114),
+    ],
+)
+def test_the_estimate_counts_what_is_sent_and_what_may_come(params: dict[str, Any], tokens: int) -> None:
+    assert needs_of(request("", **params)).tokens == tokens
+
+
+def test_the_estimate_counts_tool_calls() -> None:
+    calls = [{"id": "1", "function": {"name": "f", "arguments": "x" * 3000}}]
+    messages = [{"role": "assistant", "content": None, "tool_calls": calls}, {"role": "tool", "content": "y" * 3000}]
+    assert needs_of(request(messages)).tokens >= 2000
+
+
+# --- what a model can do ---
+
+
+def needs(**more: Any) -> Needs:
+    return Needs(
+        **{"inputs": frozenset({"text"}), "outputs": frozenset(), "parameters": frozenset(), "tokens": 0, **more}
+    )
+
+
+MODEL = Model(
+    "m/m",
+    context_length=1000,
+    input_modalities=("text", "image"),
+    output_modalities=("text",),
+    supported_parameters=frozenset({"tools", "temperature"}),
+    expiration_date="2026-02-01",
+)
+
+
+@pytest.mark.parametrize(
+    ("model", "asked", "reason"),
+    [
+        (MODEL, needs(), None),
+        (MODEL, needs(inputs=frozenset({"text", "image"})), None),
+        (MODEL, needs(inputs=frozenset({"text", "video", "audio"})), "does not take audio, video"),
+        (MODEL, needs(outputs=frozenset({"image", "text"})), "does not give image"),
+        (MODEL, needs(parameters=frozenset({"tools"})), None),
+        (MODEL, needs(parameters=frozenset({"tools", "seed", "logprobs"})), "does not support logprobs, seed"),
+        (MODEL, needs(tokens=1000), None),
+        (MODEL, needs(tokens=1001), "its context of 1000 tokens is too small for about 1001"),
+        (Model("x/y", output_modalities=("image",)), needs(), "does not give text"),
+        (Model("x/y"), needs(inputs=frozenset({"video"}), parameters=frozenset({"seed"}), tokens=10**9), None),
+    ],
+)
+def test_what_a_model_cannot_do(model: Model, asked: Needs, reason: str | None) -> None:
+    assert unfit(model, asked, TODAY) == reason
+
+
+@pytest.mark.parametrize(
+    ("date", "reason"),
+    [
+        ("2026-01-30", None),
+        ("2026-01-29", "expired on 2026-01-29"),
+        ("2026-01-28T00:00:00Z", "expired on 2026-01-28"),
+        ("some day", None),
+    ],
+)
+def test_expired_models_are_left_out(date: str, reason: str | None) -> None:
+    assert unfit(Model("x/y", expiration_date=date), needs(), TODAY) == reason
+
+
+# --- the catalogue ---
+
+
+def test_the_largest_context_comes_first(snapshot: Snapshot) -> None:
+    plan = drawn(snapshot, request(allow_any_price=True))
+    sizes = [snapshot.by_id[model].context_length or 0 for model in ids(plan)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert len(ids(plan)) == len(snapshot.models)
+    assert plan.targets[0].reason == "from the catalogue: fits, context 2000000 tokens"
+    assert {str(each.origin) for each in plan.targets} == {"catalog"}
+
+
+def test_a_context_that_nobody_knows_comes_last() -> None:
+    models = [Model("a/a"), Model("b/b", context_length=5), Model("c/c"), Model("d/d", context_length=9)]
+    plan = drawn(catalogue(*models), request(allow_any_price=True))
+    assert ids(plan) == ["d/d", "b/b", "a/a", "c/c"]
+    assert plan.targets[-1].reason == "from the catalogue: fits, context unknown"
+
+
+def test_what_was_named_does_not_come_again(snapshot: Snapshot) -> None:
+    plan = drawn(snapshot, request(), "anthropic/claude-sonnet-4.5", "openai/gpt-4o")
+    seen = {*ids(plan), *skips(plan)}
+    assert seen == snapshot.by_id.keys() - {"anthropic/claude-sonnet-4.5", "openai/gpt-4o"}
+
+
+def test_without_a_name_only_free_models(snapshot: Snapshot) -> None:
+    plan = drawn(snapshot, request())
+    assert ids(plan)
+    assert all(model.endswith(":free") for model in ids(plan))
+    assert skips(plan)["openai/gpt-4o"] == "not free, and no model was named to compare with"
+    assert skips(plan)["openrouter/auto"] == "its price is unknown"
+
+
+def test_nothing_dearer_than_the_dearest_named(snapshot: Snapshot) -> None:
+    plan = drawn(snapshot, request(), "openai/gpt-4o-mini", "openai/gpt-4o")
+    ceiling = snapshot.by_id["openai/gpt-4o"].pricing
+    assert "openai/gpt-oss-120b" in ids(plan)
+    for model in ids(plan):
+        assert within(snapshot.by_id[model].pricing, [ceiling]), model
+    left_out = skips(plan)
+    assert left_out["anthropic/claude-opus-4.5"] == "dearer than the models named"
+    assert left_out["perplexity/sonar"] == "dearer than the models named", "it costs per request"
+    assert left_out["openrouter/auto"] == "its price is unknown"
+
+
+def test_a_free_model_named_allows_free_models_only(snapshot: Snapshot) -> None:
+    for name in ("openai/gpt-oss-120b:free", "openai/gpt-4o:free"):
+        plan = drawn(snapshot, request(), name)
+        assert all(model.endswith(":free") for model in ids(plan))
+        assert "openai/gpt-oss-120b" in skips(plan)
+
+
+def test_a_variant_is_as_dear_as_its_model(snapshot: Snapshot) -> None:
+    plan = drawn(snapshot, request(), "openai/gpt-4o:nitro")
+    assert "openai/gpt-oss-120b" in ids(plan)
+    assert "openai/gpt-4o" in ids(plan)
+    assert "openai/gpt-4o:extended" in skips(plan)
+
+
+def test_a_name_that_the_catalogue_does_not_know(snapshot: Snapshot) -> None:
+    plan = drawn(snapshot, request(), "my/own")
+    assert all(model.endswith(":free") for model in ids(plan))
+    assert skips(plan)["openai/gpt-4o"] == "not free, and the price of the models named is unknown"
+
+
+def test_any_price(snapshot: Snapshot) -> None:
+    plan = drawn(snapshot, request(allow_any_price=True), "openai/gpt-oss-120b")
+    assert {"openrouter/auto", "anthropic/claude-opus-4.5"} <= set(ids(plan))
+
+
+@pytest.mark.parametrize(
+    ("asked", "fits", "lacks", "reason"),
+    [
+        (
+            request([{"role": "user", "content": [IMAGE]}], allow_any_price=True),
+            "openai/gpt-4o",
+            "openai/gpt-oss-120b",
+            "does not take image",
+        ),
+        (
+            request("x" * 300_000, allow_any_price=True),
+            "openai/gpt-4o",
+            "mistralai/mistral-7b-instruct-v0.1",
+            "its context of 2824 tokens is too small for about 100000",
+        ),
+        (
+            request("x", modalities=["image", "text"], allow_any_price=True),
+            "openai/gpt-5-image",
+            "openai/gpt-4o",
+            "does not give image",
+        ),
+    ],
+    ids=["image", "context", "image out"],
+)
+def test_guards(snapshot: Snapshot, asked: ChatRequest, fits: str, lacks: str, reason: str) -> None:
+    plan = drawn(snapshot, asked)
+    assert fits in ids(plan)
+    assert skips(plan)[lacks] == reason
+
+
+@pytest.mark.parametrize(
+    ("params", "word"),
+    [
+        ({"tools": [{}]}, "tools"),
+        ({"response_format": {"type": "json_schema"}}, "structured_outputs"),
+        ({"logprobs": True}, "logprobs"),
+        ({"reasoning": {"effort": "low"}}, "reasoning"),
+    ],
+)
+def test_every_model_drawn_supports_what_is_asked(snapshot: Snapshot, params: dict[str, Any], word: str) -> None:
+    plan = drawn(snapshot, request(allow_any_price=True, **params))
+    assert ids(plan)
+    silent = {model.id for model in snapshot.models if not model.supported_parameters}
+    for model in snapshot.models:
+        fits = word in model.supported_parameters or model.id in silent
+        assert fits == (model.id in ids(plan)), model.id
+        if not fits:
+            assert word in skips(plan)[model.id]
+
+
+def test_models_expire(snapshot: Snapshot) -> None:
+    later = CAPTURED + 7 * 86_400
+    assert "deepcogito/cogito-v2-preview-llama-70b" in ids(drawn(snapshot, request(allow_any_price=True)))
+    plan = drawn(snapshot, request(allow_any_price=True), wall=later)
+    assert skips(plan)["deepcogito/cogito-v2-preview-llama-70b"] == "expired on 2026-02-04"
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (InternalServerError("x", code="overloaded"), "could not be read: overloaded"),
+        (DeadlineExceededError("x"), "could not be read: no time left"),
+    ],
+)
+def test_a_catalogue_that_could_not_be_had(error: RouterKitError, reason: str) -> None:
+    assert unreadable(settings(), error) == Skip(Target("openrouter", "the catalogue"), Origin.CATALOG, reason)
+
+
+# --- ceilings ---
+
+
+def pricing(**more: str) -> Pricing:
+    return Pricing(**{name: Decimal(value) for name, value in more.items()})
+
+
+@pytest.mark.parametrize(
+    ("price", "ceilings", "expected"),
+    [
+        (pricing(prompt="1", completion="1"), [pricing(prompt="1", completion="1")], True),
+        (pricing(prompt="1", completion="2"), [pricing(prompt="2", completion="1")], False),
+        (
+            pricing(prompt="1", completion="2"),
+            [pricing(prompt="2", completion="1"), pricing(prompt="1", completion="2")],
+            True,
+        ),
+        (
+            pricing(prompt="2", completion="2"),
+            [pricing(prompt="1", completion="3"), pricing(prompt="3", completion="1")],
+            False,
+        ),
+        (pricing(prompt="0", completion="0", request="1"), [pricing(prompt="1", completion="1")], False),
+        (pricing(prompt="0", completion="0", request="1"), [pricing(prompt="1", completion="1", request="1")], True),
+        (pricing(prompt="0"), [pricing(prompt="1", completion="1")], False),
+        (pricing(prompt="0", completion="0"), [pricing(prompt="1")], False),
+        (pricing(prompt="0", completion="0"), [], False),
+    ],
+)
+def test_no_component_may_be_dearer_than_in_one_ceiling(
+    price: Pricing, ceilings: list[Pricing], expected: bool
+) -> None:
+    assert within(price, ceilings) is expected
