@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from routerkit.core.effects import Await, Close, Effect, Emit, Open, Read, Send, Sleep, Step
@@ -13,7 +13,6 @@ from routerkit.facade import ClientBase, StreamBase
 from routerkit.transport.drive import Done, abandon, advance_async, unwind
 from routerkit.types.completion import Chunk, Completion
 from routerkit.types.model import Model
-from routerkit.types.policy import Timeouts
 from routerkit.types.route import Plan
 from routerkit.types.settings import Settings
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
     from routerkit.transport.aiohttp import AiohttpTransport
     from routerkit.transport.runtime import SystemRuntime
-    from routerkit.types.request import Messages, RequestParams
+    from routerkit.types.request import CallOptions, Messages
 
 
 class AsyncClient(ClientBase):
@@ -46,60 +45,18 @@ class AsyncClient(ClientBase):
             Emit: self._now,
         }
 
-    async def complete(
-        self,
-        messages: Messages,
-        *,
-        model: str | None = None,
-        fallback_models: Iterable[str] | None = None,
-        timeout: float | Timeouts | None = None,
-        extra_body: Mapping[str, Any] | None = None,
-        extra_headers: Mapping[str, str] | None = None,
-        allow_any_price: bool = False,
-        **params: Unpack[RequestParams],
-    ) -> Completion:
+    async def complete(self, messages: Messages, **options: Unpack[CallOptions]) -> Completion:
         """One whole answer; as :meth:`routerkit.Client.complete`."""
-        request = self._request(
-            messages,
-            params,
-            stream=False,
-            model=model,
-            fallback_models=fallback_models,
-            timeout=timeout,
-            extra_body=extra_body,
-            extra_headers=extra_headers,
-            allow_any_price=allow_any_price,
-        )
+        request = self._request(messages, options, stream=False)
         completion: Completion = await self._drive(self.router.complete(request))
         return completion
 
-    def stream(
-        self,
-        messages: Messages,
-        *,
-        model: str | None = None,
-        fallback_models: Iterable[str] | None = None,
-        timeout: float | Timeouts | None = None,
-        extra_body: Mapping[str, Any] | None = None,
-        extra_headers: Mapping[str, str] | None = None,
-        allow_any_price: bool = False,
-        **params: Unpack[RequestParams],
-    ) -> AsyncStream:
+    def stream(self, messages: Messages, **options: Unpack[CallOptions]) -> AsyncStream:
         """The same, chunk by chunk; as :meth:`routerkit.Client.stream`.
 
         Nothing is sent before ``async with``, ``await`` or the first chunk.
         """
-        request = self._request(
-            messages,
-            params,
-            stream=True,
-            model=model,
-            fallback_models=fallback_models,
-            timeout=timeout,
-            extra_body=extra_body,
-            extra_headers=extra_headers,
-            allow_any_price=allow_any_price,
-        )
+        request = self._request(messages, options, stream=True)
         return AsyncStream(self, self._step(self.router.stream(request)))
 
     async def models(self, *, refresh: bool = False) -> list[Model]:
@@ -111,29 +68,9 @@ class AsyncClient(ClientBase):
         found: Model = await self._drive(self.router.model(model, self.settings.timeouts))
         return found
 
-    async def explain(
-        self,
-        messages: Messages,
-        *,
-        model: str | None = None,
-        fallback_models: Iterable[str] | None = None,
-        timeout: float | Timeouts | None = None,
-        extra_body: Mapping[str, Any] | None = None,
-        allow_any_price: bool = False,
-        **params: Unpack[RequestParams],
-    ) -> Plan:
+    async def explain(self, messages: Messages, **options: Unpack[CallOptions]) -> Plan:
         """The plan of a call, without sending it; as :meth:`routerkit.Client.explain`."""
-        request = self._request(
-            messages,
-            params,
-            stream=False,
-            model=model,
-            fallback_models=fallback_models,
-            timeout=timeout,
-            extra_body=extra_body,
-            extra_headers=None,
-            allow_any_price=allow_any_price,
-        )
+        request = self._request(messages, options, stream=False)
         plan: Plan = await self._drive(self.router.explain(request))
         return plan
 
@@ -277,13 +214,15 @@ class AsyncCompletions:
         self._client = client
 
     @overload
-    async def create(self, *, messages: Messages, stream: Literal[True], **options: Any) -> AsyncStream: ...
+    async def create(
+        self, *, messages: Messages, stream: Literal[True], **options: Unpack[CallOptions]
+    ) -> AsyncStream: ...
     @overload
     async def create(
-        self, *, messages: Messages, stream: Literal[False] | None = None, **options: Any
+        self, *, messages: Messages, stream: Literal[False] | None = None, **options: Unpack[CallOptions]
     ) -> Completion: ...
     async def create(
-        self, *, messages: Messages, stream: bool | None = None, **options: Any
+        self, *, messages: Messages, stream: bool | None = None, **options: Unpack[CallOptions]
     ) -> Completion | AsyncStream:
         """:meth:`AsyncClient.complete`, or with ``stream=True`` :meth:`AsyncClient.stream`; the same keywords."""
         if stream:

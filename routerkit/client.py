@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from routerkit.core.effects import Await, Close, Emit, Open, Read, Send, Sleep, Step
@@ -13,7 +13,6 @@ from routerkit.facade import ClientBase, StreamBase
 from routerkit.transport.drive import Done, abandon, advance, unwind
 from routerkit.types.completion import Chunk, Completion
 from routerkit.types.model import Model
-from routerkit.types.policy import Timeouts
 from routerkit.types.route import Plan
 from routerkit.types.settings import Settings
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
     from routerkit.transport.requests import RequestsTransport
     from routerkit.transport.runtime import SystemRuntime
-    from routerkit.types.request import Messages, RequestParams
+    from routerkit.types.request import CallOptions, Messages
 
 
 class Client(ClientBase):
@@ -51,70 +50,31 @@ class Client(ClientBase):
             Emit: self._emit,
         }
 
-    def complete(
-        self,
-        messages: Messages,
-        *,
-        model: str | None = None,
-        fallback_models: Iterable[str] | None = None,
-        timeout: float | Timeouts | None = None,
-        extra_body: Mapping[str, Any] | None = None,
-        extra_headers: Mapping[str, str] | None = None,
-        allow_any_price: bool = False,
-        **params: Unpack[RequestParams],
-    ) -> Completion:
+    def complete(self, messages: Messages, **options: Unpack[CallOptions]) -> Completion:
         """One whole answer.
 
-        ``messages``: a string, or a list of message dicts; content parts pass through untouched. ``model``: asked first, before
-        the client's default. ``fallback_models``: in place of the client's, for this call. ``timeout``: the call's deadline in
-        seconds, or :class:`Timeouts`. ``params``: every documented request parameter (``tools``, ``temperature``, …); ``None``
-        means "not sent". What is not known goes through ``extra_body``. ``allow_any_price``: catalogue models of any price may
-        answer as a last resort.
+        ``messages``: a string, or a list of message dicts; content parts pass through untouched. Keywords:
+
+        - ``model``: asked first, before the client's default;
+        - ``fallback_models``: in place of the client's, for this call;
+        - ``timeout``: the call's deadline in seconds, or :class:`Timeouts`;
+        - ``allow_any_price``: catalogue models of any price may answer, as a last resort;
+        - every documented request parameter (``tools``, ``temperature``, …); ``None`` means "not sent";
+        - ``extra_body``, ``extra_headers``: what is not known here.
 
         Raises InvalidRequestError before sending, else a RouterKitError whose ``route`` tells what was tried.
         """
-        request = self._request(
-            messages,
-            params,
-            stream=False,
-            model=model,
-            fallback_models=fallback_models,
-            timeout=timeout,
-            extra_body=extra_body,
-            extra_headers=extra_headers,
-            allow_any_price=allow_any_price,
-        )
+        request = self._request(messages, options, stream=False)
         completion: Completion = self._drive(self.router.complete(request))
         return completion
 
-    def stream(
-        self,
-        messages: Messages,
-        *,
-        model: str | None = None,
-        fallback_models: Iterable[str] | None = None,
-        timeout: float | Timeouts | None = None,
-        extra_body: Mapping[str, Any] | None = None,
-        extra_headers: Mapping[str, str] | None = None,
-        allow_any_price: bool = False,
-        **params: Unpack[RequestParams],
-    ) -> Stream:
+    def stream(self, messages: Messages, **options: Unpack[CallOptions]) -> Stream:
         """The same, chunk by chunk. Returns at the first content; a failure before it has moved to another model unseen.
 
         Use it with ``with``, or read it to its end: an open stream holds a connection. Iterating raises
         StreamInterruptedError when the answer breaks off.
         """
-        request = self._request(
-            messages,
-            params,
-            stream=True,
-            model=model,
-            fallback_models=fallback_models,
-            timeout=timeout,
-            extra_body=extra_body,
-            extra_headers=extra_headers,
-            allow_any_price=allow_any_price,
-        )
+        request = self._request(messages, options, stream=True)
         return Stream(self, self._step(self.router.stream(request)))
 
     def models(self, *, refresh: bool = False) -> list[Model]:
@@ -129,32 +89,12 @@ class Client(ClientBase):
         found: Model = self._drive(self.router.model(model, self.settings.timeouts))
         return found
 
-    def explain(
-        self,
-        messages: Messages,
-        *,
-        model: str | None = None,
-        fallback_models: Iterable[str] | None = None,
-        timeout: float | Timeouts | None = None,
-        extra_body: Mapping[str, Any] | None = None,
-        allow_any_price: bool = False,
-        **params: Unpack[RequestParams],
-    ) -> Plan:
+    def explain(self, messages: Messages, **options: Unpack[CallOptions]) -> Plan:
         """The plan of a call, with the reason for each model in it and out of it.
 
         Nothing is sent, except for the catalogue when none is in memory.
         """
-        request = self._request(
-            messages,
-            params,
-            stream=False,
-            model=model,
-            fallback_models=fallback_models,
-            timeout=timeout,
-            extra_body=extra_body,
-            extra_headers=None,
-            allow_any_price=allow_any_price,
-        )
+        request = self._request(messages, options, stream=False)
         plan: Plan = self._drive(self.router.explain(request))
         return plan
 
@@ -282,10 +222,14 @@ class Completions:
         self._client = client
 
     @overload
-    def create(self, *, messages: Messages, stream: Literal[True], **options: Any) -> Stream: ...
+    def create(self, *, messages: Messages, stream: Literal[True], **options: Unpack[CallOptions]) -> Stream: ...
     @overload
-    def create(self, *, messages: Messages, stream: Literal[False] | None = None, **options: Any) -> Completion: ...
-    def create(self, *, messages: Messages, stream: bool | None = None, **options: Any) -> Completion | Stream:
+    def create(
+        self, *, messages: Messages, stream: Literal[False] | None = None, **options: Unpack[CallOptions]
+    ) -> Completion: ...
+    def create(
+        self, *, messages: Messages, stream: bool | None = None, **options: Unpack[CallOptions]
+    ) -> Completion | Stream:
         """:meth:`Client.complete`, or with ``stream=True`` :meth:`Client.stream`; the same keywords."""
         return self._client.stream(messages, **options) if stream else self._client.complete(messages, **options)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from routerkit.transport.mock import MockTransport
-    from routerkit.types.request import Messages
+    from routerkit.types.request import CallOptions, Messages
+
+_OWN = ("model", "fallback_models", "extra_body", "extra_headers", "allow_any_price")
+"""Options of a call that are no request parameters."""
 
 _living: weakref.WeakSet[ClientBase] = weakref.WeakSet()
 
@@ -120,32 +123,14 @@ class ClientBase:
         gateway, model = settings.gateway.name, settings.default_model
         return f"{type(self).__name__}(gateway={gateway!r}, default_model={model!r}{dev})"
 
-    def _request(
-        self,
-        messages: Messages,
-        params: Mapping[str, Any],
-        *,
-        stream: bool,
-        model: str | None,
-        fallback_models: Iterable[str] | None,
-        timeout: float | Timeouts | None,
-        extra_body: Mapping[str, Any] | None,
-        extra_headers: Mapping[str, str] | None,
-        allow_any_price: bool,
-    ) -> ChatRequest:
+    def _request(self, messages: Messages, options: CallOptions, *, stream: bool) -> ChatRequest:
+        """A call's request, validated. Raises InvalidRequestError."""
         if self._root._closed:
             raise ConfigurationError("this client is closed")
-        return ChatRequest.build(
-            messages,
-            params,
-            model=model,
-            fallback_models=fallback_models,
-            extra_body=extra_body,
-            extra_headers=extra_headers,
-            timeouts=self.settings.timeouts if timeout is None else Timeouts.of(timeout),
-            stream=stream,
-            allow_any_price=allow_any_price,
-        )
+        timeout = options.pop("timeout", None)
+        own = {name: options.pop(name) for name in _OWN if name in options}  # type: ignore[misc]  # the names are literals
+        timeouts = self.settings.timeouts if timeout is None else Timeouts.of(timeout)
+        return ChatRequest.build(messages, options, timeouts=timeouts, stream=stream, **own)
 
     def _step(self, step: Step[Any]) -> Step[Any]:
         """A step as it is to be driven: in dev mode, without a network."""

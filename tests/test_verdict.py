@@ -513,6 +513,12 @@ PRECEDENCE = [
     ),
     ("code before type", refusal(400, code="insufficient_quota", type="overloaded_error"), "insufficient_quota"),
     ("a word before a number", refusal(429, code=429, type="insufficient_quota"), "insufficient_quota"),
+    ("a general word before the status", refusal(500, metadata={"error_type": "rate_limit_exceeded"}), "rate_limited"),
+    (
+        "of two general words the first",
+        refusal(500, type="overloaded", metadata={"error_type": "rate_limit_exceeded"}),
+        "rate_limited",
+    ),
     ("a number before http_status", refusal(500, code=401, http_status=503), "authentication"),
     ("http_status before the status", refusal(500, http_status=429), "rate_limited"),
     ("a numeric string before the status", refusal(400, code="429"), "rate_limited"),

@@ -90,6 +90,22 @@ class RequestParams(TypedDict, total=False):
     web_search_options: Mapping[str, Any] | None
 
 
+class CallOptions(RequestParams, total=False):
+    """What a call can be told: every request parameter, and these of our own."""
+
+    model: str | None
+    """Asked first, before the client's default."""
+    fallback_models: Iterable[str] | None
+    """In place of the client's, for this call."""
+    timeout: float | Timeouts | None
+    """The call's deadline in seconds, or all the clocks."""
+    extra_body: Mapping[str, Any] | None
+    """Request parameters that routerkit does not know."""
+    extra_headers: Mapping[str, str] | None
+    allow_any_price: bool
+    """Whether catalogue models of any price may answer, as a last resort."""
+
+
 PARAMETERS = frozenset(RequestParams.__annotations__)
 
 
