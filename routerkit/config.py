@@ -255,16 +255,17 @@ def with_file(path: str | os.PathLike[str], values: Mapping[str, str]) -> Variab
     A key of the environment is not sent to an address that only the file names: whoever can place a file in a folder would
     else receive the key. Raises ConfigurationError.
     """
-    found = from_file(path)
-    for prefix in dict.fromkeys(prefix for prefixes in PREFIXES.values() for prefix in prefixes):
-        url, key = f"{prefix}BASE_URL", f"{prefix}API_KEY"
-        address = found.get(url, "").strip()
-        mixed = address and not values.get(url, "").strip() and values.get(key, "").strip()
-        if mixed and not is_loopback(urlsplit(checked_url(address, url)).hostname or ""):
+    both = Variables({**from_file(path), **values})
+    for gateway in PREFIXES:
+        environment = Environment(both, gateway)
+        url, key = environment.find("BASE_URL"), environment.find("API_KEY")
+        if url is None or key is None or url[0] in values or key[0] not in values:
+            continue
+        if not is_loopback(urlsplit(checked_url(url[1], url[0])).hostname or ""):
             raise ConfigurationError(
-                f"{url} comes from {os.fspath(path)!r} and {key} from the environment: set both in the same place"
+                f"{url[0]} comes from {os.fspath(path)!r} and {key[0]} from the environment: set both in the same place"
             )
-    return Variables({**found, **values})
+    return both
 
 
 def from_file(path: str | os.PathLike[str]) -> dict[str, str]:

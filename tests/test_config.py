@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routerkit import AsyncClient, Client, ConfigurationError
-from routerkit.config import from_file, settings_from
+from routerkit.config import changed, from_file, settings_from, with_file
 from routerkit.environment import VARIABLES, duration
 from routerkit.gateways import INFRON, KNOWN, ONEROUTER, OPENROUTER, at, known
 from routerkit.types.gateway import Gateway
@@ -517,3 +517,92 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, content: bytes | None) -> No
         from_file(path)
     with pytest.raises(ConfigurationError, match="env_file="):
         from_file(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "environment", "mixed"),
+    [
+        ({"OPENROUTER_BASE_URL": "https://evil.example"}, {"OPENROUTER_API_KEY": KEY}, True),
+        ({"ONEROUTER_BASE_URL": "https://evil.example"}, {"INFRON_API_KEY": KEY}, True),
+        ({"INFRON_BASE_URL": "https://evil.example"}, {"ONEROUTER_API_KEY": KEY}, True),
+        ({"OPENROUTER_BASE_URL": "https://evil.example", "OPENROUTER_API_KEY": "x"}, {"OPENROUTER_API_KEY": KEY}, True),
+        ({"OPENROUTER_BASE_URL": "https://mine.example", "OPENROUTER_API_KEY": KEY}, {}, False),
+        ({"OPENROUTER_API_KEY": KEY}, {"OPENROUTER_BASE_URL": "https://mine.example"}, False),
+        ({"OPENROUTER_BASE_URL": "http://127.0.0.1:8080/v1"}, {"OPENROUTER_API_KEY": KEY}, False),
+        ({"OPENROUTER_BASE_URL": "https://mine.example"}, {"INFRON_API_KEY": KEY}, False),
+        (
+            {"OPENROUTER_BASE_URL": "https://evil.example"},
+            {"OPENROUTER_BASE_URL": "https://mine.example", "OPENROUTER_API_KEY": KEY},
+            False,
+        ),
+    ],
+)
+def test_a_file_does_not_get_the_environments_key(
+    tmp_path: Path, file: dict[str, str], environment: dict[str, str], mixed: bool
+) -> None:
+    """Whoever can place a file in a folder would else receive the key."""
+    path = env_file(tmp_path, "".join(f"{name}={value}\n" for name, value in file.items()))
+    if mixed:
+        with pytest.raises(ConfigurationError, match="set both in the same place") as caught:
+            with_file(path, environment)
+        assert KEY not in str(caught.value)
+    else:
+        assert dict(with_file(path, environment)) == {**file, **environment}
+
+
+# --- with_options ---
+
+
+def test_what_can_be_changed_of_settings() -> None:
+    before = read(default_model="a/one", app_title="One")
+    after = changed(
+        before,
+        {
+            "timeout": 5,
+            "default_model": "b/two",
+            "fallback_models": ["c/three"],
+            "retry": RetryPolicy(2),
+            "app_url": "x",
+        },
+    )
+    assert (after.timeouts, after.default_model, after.fallback_models) == (Timeouts(total=5), "b/two", ("c/three",))
+    assert (after.retry, after.app_url) == (RetryPolicy(2), "x")
+    assert (after.api_key, after.gateway, after.app_title) == (before.api_key, before.gateway, "One")
+    assert changed(before, {}) == before
+    assert before.default_model == "a/one"
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"api_key": KEY}, r"with_options\(api_key=…\): only timeout, default_model, .* can differ"),
+        ({"colour": 1}, r"with_options\(colour=…\)"),
+        ({"timeout": 0}, r"Timeouts\(total=0\)"),
+        ({"default_model": "a b"}, "not a model id"),
+        ({"retry": 3}, "must be a RetryPolicy"),
+    ],
+)
+def test_what_cannot_be_changed_of_settings(options: Any, told: str) -> None:
+    with pytest.raises(ConfigurationError, match=told) as caught:
+        changed(read(), options)
+    assert KEY not in str(caught.value)
+
+
+# --- tracebacks ---
+
+
+def test_no_frame_shows_a_key() -> None:
+    """As error trackers show them, with the values of every frame's names."""
+    for values, arguments in (
+        ({"OPENROUTER_API_KEY": KEY, "OPENROUTER_TIMEOUT": "x"}, {}),
+        ({}, {"api_key": KEY, "timeout": 0}),
+        ({"OPENROUTER_API_KEY": f"{KEY} {OTHER_KEY}"}, {}),
+    ):
+        with pytest.raises(ConfigurationError) as caught:
+            settings_from(values, **arguments)
+        ours = [
+            frame for frame in caught.traceback if "routerkit" in str(frame.path) and "test_" not in str(frame.path)
+        ]
+        assert ours
+        shown = [repr(value) for frame in ours for name, value in frame.frame.f_locals.items()]
+        assert not any(KEY in value for value in shown)

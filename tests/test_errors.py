@@ -188,6 +188,25 @@ def test_to_dict(error: RouterKitError) -> None:
     }
 
 
+def test_the_other_errors_keep_what_they_are_given() -> None:
+    every = {type(error): error for error in samples()}
+    late, none, all_failed = every[DeadlineExceededError], every[NoEligibleModelError], every[AllModelsFailedError]
+    assert (late.args, late.route) == (("late",), ROUTE)
+    assert isinstance(none, NoEligibleModelError)
+    assert (none.args, none.route, none.retry_after) == (("none",), ROUTE, 2.0)
+    assert none.plan == Plan((), (Skip(A, Origin.CATALOG, "no"),))
+    assert (all_failed.args, all_failed.route, all_failed.retry_after) == (("all failed",), ROUTE, 3.0)
+    broken = interrupted()
+    assert (broken.args, broken.route, broken.status_code) == (("it broke off",), ROUTE, 200)
+    assert (broken.code, broken.model, broken.gateway) == ("truncated", "a/one", "openrouter")
+    assert (broken.retry_after, broken.request_id) == (1.0, "req-1")
+    assert not StreamInterruptedError("x").truncated
+    for kind, message, retry_at in ((LimitExceededError, "full", 5.0), (BudgetExceededError, "spent", 6.0)):
+        error = every[kind]
+        assert isinstance(error, (LimitExceededError, BudgetExceededError))
+        assert (error.args, error.retry_at, error.route) == ((message,), retry_at, ROUTE)
+
+
 def test_the_collective_error_speaks_for_its_members() -> None:
     error = collective(InternalServerError, RateLimitError)
     assert (error.status_code, error.code, error.model, error.gateway) == (429, "rate_limited", "a/one", "openrouter")

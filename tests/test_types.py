@@ -108,9 +108,10 @@ def test_messages_may_be_any_mappings_and_views() -> None:
 
 
 def test_parameters_may_hold_any_mappings_and_sequences() -> None:
-    request = build("x", {"stop": ("a", "b"), "logit_bias": types.MappingProxyType({"1": 2}), "tools": [UserDict(a=1)]})
+    bias, tools = types.MappingProxyType({"1": 2}), UserList([UserDict(a=1), {"b": frozenset({1})}])
+    request = build("x", {"stop": ("a", "b"), "logit_bias": bias, "tools": tools})
     body = sent(request)
-    assert (body["stop"], body["logit_bias"], body["tools"]) == (["a", "b"], {"1": 2}, [{"a": 1}])
+    assert (body["stop"], body["logit_bias"], body["tools"]) == (["a", "b"], {"1": 2}, [{"a": 1}, {"b": [1]}])
 
 
 def test_a_request_is_written_once() -> None:
@@ -278,7 +279,7 @@ def test_a_completion() -> None:
     assert (answer.created, answer.provider, answer.finish_reason) == (7, "P", "tool_calls")
     assert (answer.reasoning, answer.refusal, answer.mock) == ("Hm", None, False)
     assert (answer.cost, answer.cost_source) == (None, "unknown")
-    assert answer.choices[0].message.content == "Hello"
+    assert (answer.choices[0].message.content, answer.message.role) == ("Hello", "assistant")
     assert (answer.choices[0].index, answer.choices[0].native_finish_reason) == (0, "TOOL")
     call = answer.tool_calls[0]
     assert (call.id, call.type, call.function.name, call.function.arguments) == ("1", "function", "f", "{}")
