@@ -42,7 +42,7 @@ class Health:
     breakers: dict[str, str]
     """State (``closed``, ``open``, ``half_open``) by ``model on gateway``, and by gateway."""
     cooldowns: dict[str, float]
-    """Seconds left, by ``model on gateway`` or key."""
+    """Seconds left, by ``model on gateway``, by gateway or by key."""
 
 
 class ClientBase:

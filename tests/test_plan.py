@@ -20,6 +20,7 @@ from routerkit.types.policy import Timeouts
 from routerkit.types.request import ChatRequest
 from routerkit.types.route import Origin, Plan, Skip, Target
 from routerkit.types.settings import Settings
+from tests.support.replies import catalog_model
 
 DATA = Path(__file__).parent / "data" / "openrouter-models.json"
 CAPTURED = datetime.datetime(2026, 1, 29, 12, tzinfo=datetime.timezone.utc).timestamp()
@@ -303,6 +304,30 @@ def test_what_was_named_does_not_come_again(snapshot: Snapshot) -> None:
     assert seen == snapshot.by_id.keys() - {"anthropic/claude-sonnet-4.5", "openai/gpt-4o"}
 
 
+@pytest.mark.parametrize(
+    ("params", "content", "dear"),
+    [
+        ({}, "Hello", False),
+        ({"plugins": [{"id": "web"}]}, "Hello", True),
+        ({"web_search_options": {}}, "Hello", True),
+        ({}, [{"type": "text", "text": "what?"}], False),
+    ],
+)
+def test_only_what_the_request_can_incur_is_compared(params: dict[str, Any], content: Any, dear: bool) -> None:
+    named = catalog_model("a/named", pricing={"prompt": "2", "completion": "2"})
+    other = catalog_model(
+        "b/other",
+        supported_parameters=["web_search_options"],
+        pricing={"prompt": "1", "completion": "1", "web_search": "5", "image": "5"},
+    )
+    models, _ = parse_catalog({"data": [named, other]})
+    snapshot = Snapshot(tuple(models), {model.id: model for model in models}, 0.0, 1.0)
+    asked = ChatRequest.build([{"role": "user", "content": content}], params)
+    plan = drawn(snapshot, asked, "a/named")
+    assert (skips(plan).get("b/other") == "dearer than the models named") is dear
+    assert (ids(plan) == ["b/other"]) is not dear
+
+
 def test_without_a_name_only_free_models(snapshot: Snapshot) -> None:
     plan = drawn(snapshot, request())
     assert ids(plan)
@@ -316,7 +341,7 @@ def test_nothing_dearer_than_the_dearest_named(snapshot: Snapshot) -> None:
     ceiling = snapshot.by_id["openai/gpt-4o"].pricing
     assert "openai/gpt-oss-120b" in ids(plan)
     for model in ids(plan):
-        assert within(snapshot.by_id[model].pricing, [ceiling]), model
+        assert within(snapshot.by_id[model].pricing, [ceiling], ["prompt", "completion", "request"]), model
     left_out = skips(plan)
     assert left_out["anthropic/claude-opus-4.5"] == "dearer than the models named"
     assert left_out["perplexity/sonar"] == "dearer than the models named", "it costs per request"

@@ -167,7 +167,11 @@ class Call:
         if told is not None:
             return told, "gateway"
         snapshot = self.router.catalog.peek()
-        return cost_of(usage, snapshot.get(model) if snapshot else None)
+        if snapshot is None:
+            return None, "unknown"
+        served = raw.get("model")
+        found = snapshot.get(served) if isinstance(served, str) else None
+        return cost_of(usage, found or snapshot.get(model))
 
     def close(self, error: str | None = None, cost: Decimal | None = None) -> Step[None]:
         """The call has ended: tell observers."""
@@ -357,7 +361,7 @@ def _nothing_tried(call: Call) -> RouterKitError:
         refused, key=lambda item: item[1].retry_at if item[1].retry_at is not None else float("inf")
     )
     cooldown = refusal.cooldown
-    if cooldown is not None and (len(refused) == 1 or cooldown.verdict.blame is Blame.KEY):
+    if cooldown is not None and (len(refused) == 1 or refusal.gateway_wide):
         return remembered_error(cooldown.verdict, cooldown.status, candidate.target, refusal.reason, wait)
     lines = [f"  {each.target}: {why.reason}" for each, why in refused]
     return NoEligibleModelError(

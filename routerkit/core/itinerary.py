@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 CATALOG_PATIENCE = 10.0
 """Seconds that a call waits for the catalogue as its last resort, and half of what is left at most."""
-_WAITABLE = frozenset({"rate_limited", "capacity_exhausted", "overloaded"})
+_WAITABLE = frozenset(
+    {"rate_limited", "capacity_exhausted", "overloaded", "not_an_api", "edge_error", "edge_error_sent"}
+)
 """Cooldowns that a call may sit out when nothing else is left."""
 
 

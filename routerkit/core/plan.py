@@ -145,14 +145,15 @@ def from_catalog(
     present = set(present)
     today = datetime.datetime.fromtimestamp(wall, datetime.timezone.utc).date()
     ceilings = [model.pricing for target in present if (model := snapshot.get(target.model)) is not None]
+    components = _payable(request, needs)
     targets, skipped = [], []
     for model in sorted(snapshot.models, key=lambda model: -(model.context_length or 0)):
         target = Target(settings.gateway.name, model.id)
         if target in present:
             continue
-        reason = unfit(model, needs, today) or _too_dear(
-            model.pricing, ceilings, bool(present), request.allow_any_price
-        )
+        reason = unfit(model, needs, today)
+        if reason is None and not request.allow_any_price:
+            reason = _too_dear(model.pricing, ceilings, components, any_named=bool(present))
         if reason is not None:
             skipped.append(Skip(target, Origin.CATALOG, reason))
             continue
@@ -167,8 +168,17 @@ def unreadable(settings: Settings, error: RouterKitError) -> Skip:
     return Skip(Target(settings.gateway.name, "the catalogue"), Origin.CATALOG, reason)
 
 
-def _too_dear(price: Pricing, ceilings: list[Pricing], any_named: bool, allow_any_price: bool) -> str | None:
-    if allow_any_price or price.free:
+def _payable(request: ChatRequest, needs: Needs) -> list[str]:
+    """The components of a price that this request can incur."""
+    components = ["prompt", "completion", "request", "internal_reasoning"]
+    components += [name for name in ("image", "audio") if name in needs.inputs | needs.outputs]
+    if "plugins" in request.params or "web_search_options" in request.params:
+        components.append("web_search")
+    return components
+
+
+def _too_dear(price: Pricing, ceilings: list[Pricing], components: list[str], *, any_named: bool) -> str | None:
+    if price.free:
         return None
     if not price.known:
         return "its price is unknown"
@@ -176,7 +186,7 @@ def _too_dear(price: Pricing, ceilings: list[Pricing], any_named: bool, allow_an
         return "not free, and no model was named to compare with"
     if not any(ceiling.known for ceiling in ceilings):
         return "not free, and the price of the models named is unknown"
-    return None if within(price, ceilings) else "dearer than the models named"
+    return None if within(price, ceilings, components) else "dearer than the models named"
 
 
 def _answer_tokens(params: Mapping[str, Any]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
 import attrs
@@ -33,11 +33,20 @@ def cost_of(usage: Usage, model: Model | None) -> tuple[Decimal | None, CostSour
     return cost, "catalog"
 
 
-def within(price: Pricing, ceilings: Iterable[Pricing]) -> bool:
-    """Whether a price is known and no component of it exceeds that of at least one ceiling."""
-    return price.known and any(_below(price, ceiling) for ceiling in ceilings if ceiling.known)
+ALL = tuple(field.name for field in attrs.fields(Pricing))
 
 
-def _below(price: Pricing, ceiling: Pricing) -> bool:
-    pairs = zip(attrs.astuple(price), attrs.astuple(ceiling), strict=True)
-    return all((mine or _ZERO) <= (theirs or _ZERO) for mine, theirs in pairs)
+def within(price: Pricing, ceilings: Iterable[Pricing], components: Sequence[str] = ALL) -> bool:
+    """Whether a price is known and none of these components of it exceeds that of at least one ceiling."""
+    return price.known and any(
+        all(_component(price, name) <= _component(ceiling, name) for name in components)
+        for ceiling in ceilings
+        if ceiling.known
+    )
+
+
+def _component(price: Pricing, name: str) -> Decimal:
+    value: Decimal | None = getattr(price, name)
+    if value is None and name == "internal_reasoning":
+        value = price.completion  # that is what reasoning costs where it has no price of its own
+    return _ZERO if value is None else value

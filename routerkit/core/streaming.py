@@ -156,7 +156,7 @@ class Intake:
             if "error" in event and error_object(event) is not None:
                 return self._fail(Ending.GENERATION_FAILED, event)
             if not self._keep(event):
-                return self._fail(Ending.GENERATION_FAILED)
+                return self._fail(Ending.GENERATION_FAILED, event)
             if not content and _holds_content(event):
                 content = self.committed = True
                 self.last_content = now
