@@ -99,6 +99,8 @@ class Health:
         self._cooldowns: TLRUCache[Scope, Cooldown] = TLRUCache(
             MAX_ENTRIES, ttu=lambda _, cooldown, __: cooldown.until, timer=runtime.monotonic
         )
+        self._quiet_from = 0.0
+        """When the last cooldown ends: from then on nobody needs to look for one."""
         self._limited: dict[tuple[str, str], dict[str, float]] = {}
         """Per gateway and key, when which models were rate limited last."""
 
@@ -115,7 +117,7 @@ class Health:
         """
         now = self._runtime.monotonic()
         with self._lock:
-            resting = self._resting(target, key)
+            resting = self._resting(target, key, now)
             if resting is not None and not (
                 again and resting.cooldown and resting.cooldown.verdict.retry_after is None
             ):
@@ -138,7 +140,7 @@ class Health:
         """Why the target would be refused now, without taking anything."""
         now = self._runtime.monotonic()
         with self._lock:
-            resting = self._resting(target, key)
+            resting = self._resting(target, key, now)
             if resting is not None:
                 return resting
             gateway = self._gateways.get(target.gateway)
@@ -216,10 +218,10 @@ class Health:
                 return self._gateway(gateway)
             return self._entry(Target(gateway, model), self._runtime.monotonic()).breaker
 
-    def _resting(self, target: Target, key: str) -> Refusal | None:
-        cooldowns = self._cooldowns
-        if not len(cooldowns):
+    def _resting(self, target: Target, key: str, now: float) -> Refusal | None:
+        if now >= self._quiet_from:
             return None
+        cooldowns = self._cooldowns
         scopes: list[Scope] = [
             ("gateway", target.gateway, ""),
             ("key", target.gateway, key),
@@ -239,6 +241,7 @@ class Health:
         present = self._cooldowns.get(scope)
         if present is None or present.until < cooldown.until:
             self._cooldowns[scope] = cooldown
+            self._quiet_from = max(self._quiet_from, cooldown.until)
 
     def _storm(self, target: Target, key: str, now: float) -> bool:
         before = self._limited.get((target.gateway, key), {})
