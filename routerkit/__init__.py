@@ -103,6 +103,8 @@ _HOMES = {
 }
 """Every public name, and the module it lives in."""
 
+__all__ = list(_HOMES)
+
 
 def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)

@@ -80,6 +80,8 @@ class ToolCall(View):
 
 
 class Function(View):
+    """What a tool call calls."""
+
     __slots__ = ()
 
     @property
@@ -127,6 +129,8 @@ class Message(View):
 
 
 class Choice(View):
+    """One of the answers to a request; there is one unless ``n`` asked for more."""
+
     __slots__ = ()
 
     @property

@@ -39,7 +39,9 @@ class Fault:
     retry_after: float | None = attrs.field(default=None, validator=_at_least(0))
     """Seconds, sent as ``Retry-After``."""
     message: str | None = None
+    """What the error says."""
     code: str | int | None = None
+    """The error's ``code``: a word or a number; else the status."""
     body: Any = None
     """The whole JSON of the error, in place of one made of ``message`` and ``code``."""
     network: str | None = attrs.field(default=None, validator=_network)

@@ -99,7 +99,9 @@ class RetryPolicy:
     max_same_target: int = attrs.field(default=2, validator=number(1, 10, whole=True))
     """Attempts of one call on one target."""
     backoff_base: float = attrs.field(default=0.5, validator=number(0, 3600))
+    """Seconds; 0: no waits of our own."""
     backoff_max: float = attrs.field(default=8.0, validator=number(0, 3600))
+    """Seconds."""
     jitter: float = attrs.field(default=1.0, validator=number(0, 1))
     """1: full jitter, ``U(0, w)``; 0: exactly ``w``."""
     budget: float = attrs.field(default=10.0, validator=number(0, 1000))
@@ -115,21 +117,27 @@ class BreakerPolicy:
     """When a target or gateway is taken out, and how it comes back. Times in seconds."""
 
     enabled: bool = attrs.field(default=True, validator=_flag)
+    """``False``: no breaker ever opens."""
     window: int = attrs.field(default=20, validator=number(1, 10_000, whole=True))
     """Samples looked at, at most."""
     window_seconds: float = attrs.field(default=120.0, validator=number(0, _DAY, exclusive=True))
     """Older samples are dropped."""
     min_samples: int = attrs.field(default=5, validator=number(1, 10_000, whole=True))
+    """With fewer, no rate is computed."""
     failure_rate: float = attrs.field(default=0.5, validator=number(0, 1, exclusive=True))
+    """This share of failures among the samples opens."""
     fast_trip: int = attrs.field(default=5, validator=number(1, 10_000, whole=True))
     """This many failures in a row within ``fast_trip_seconds`` open at once."""
     fast_trip_seconds: float = attrs.field(default=10.0, validator=number(0, _DAY, exclusive=True))
+    """See ``fast_trip``."""
     slow_first_token: float = attrs.field(default=10.0, validator=number(0, _DAY, exclusive=True))
     """A stream whose first content takes longer counts as slow."""
     slow_rate: float = attrs.field(default=0.8, validator=number(0, 1, exclusive=True))
+    """This share of slow or failed samples opens."""
     open_seconds: float = attrs.field(default=5.0, validator=number(0, _DAY, exclusive=True))
     """Open for ``open_seconds · 1.5^(n-1) · U(0.5, 1)`` the n-th time in a row, ``open_max`` at most before the jitter."""
     open_max: float = attrs.field(default=60.0, validator=number(0, _DAY, exclusive=True))
+    """The longest that a breaker stays open before it lets a probe through."""
     successes_to_close: int = attrs.field(default=2, validator=number(1, 100, whole=True))
     """Probes that must succeed one after the other before a half-open breaker closes."""
     lease: float = attrs.field(default=60.0, validator=number(0, _DAY, exclusive=True))
