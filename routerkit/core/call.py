@@ -128,9 +128,9 @@ class Call:
             ending=Ending.DEADLINE, sent=sent, outlasted=waited and self.now() - trial.admission.started >= healthy
         )
 
-    def conclude(self, trial: Trial, signal: Signal, verdict: Verdict | None = None, detail: str = "") -> Step[Verdict]:
+    def conclude(self, trial: Trial, signal: Signal, detail: str = "") -> Step[Verdict]:
         """Settle an attempt that gave no answer: breaker, cooldown, account, observers."""
-        verdict = classify(signal) if verdict is None else verdict
+        verdict = classify(signal)
         trial.admission.settle(verdict.sample, verdict.blame)
         target = trial.candidate.target
         self.router.health.cool(target, self.router.key, verdict, signal.status)
@@ -203,7 +203,7 @@ def exchange(call: Call, trial: Trial) -> Step[Result[Completion]]:
     except TransportFailure as failure:
         if may_connect_again(call, trial, failure):
             return (yield from exchange(call, trial))
-        return Result((yield from call.conclude(trial, call.failed_signal(trial, failure), detail=failure.detail)))
+        return Result((yield from call.conclude(trial, call.failed_signal(trial, failure), failure.detail)))
     except Cancelled:
         yield from call.conclude(trial, Signal(ending=Ending.CANCELLED, sent=Sent.MAYBE))
         raise

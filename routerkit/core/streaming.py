@@ -226,7 +226,7 @@ def begin(call: Call, trial: Trial) -> Step[Result[Intake]]:
     except TransportFailure as failure:
         if may_connect_again(call, trial, failure):
             return (yield from begin(call, trial))
-        return Result((yield from call.conclude(trial, call.failed_signal(trial, failure), detail=failure.detail)))
+        return Result((yield from call.conclude(trial, call.failed_signal(trial, failure), failure.detail)))
     except Cancelled:
         yield from call.conclude(trial, Signal(ending=Ending.CANCELLED, sent=Sent.MAYBE))
         raise
@@ -281,12 +281,10 @@ def _advance(call: Call, intake: Intake) -> Step[Signal | None]:
         try:
             data = yield from read(intake.handle, seconds if seconds > 0 else 0.0)
         except TransportFailure as failure:
-            if intake.status != 200:
-                intake.feed(b"", call.now())  # the status tells more than why its body did not come
+            if intake.status != 200 or intake.finished:
+                # A status tells more than why its body did not come; after the finish reason nothing was missing.
+                intake.feed(b"", call.now())
                 return intake.failed
-            if intake.finished:
-                intake.over = True
-                return None
             return _broken(call, intake, failure, ending)
         intake.feed(data, call.now())
         if intake.committed and (intake.undelivered or intake.over):

@@ -294,6 +294,11 @@ SCENARIOS: tuple[Scenario, ...] = (
         [Ask([f"{A} 200 ok"], "one", stream=True)],
     ),
     Scenario(
+        "a stream that finishes without content and then breaks is empty",
+        {A: [story(r.end(), r.usage(completion_tokens=0), r.reset())]},
+        [Ask([f"{A} 200 empty", f"{B} 200 ok"], f"Hello from {B}", stream=True)],
+    ),
+    Scenario(
         "[DONE] without a finish reason is an end",
         {A: [story("one", r.done(), "never seen")]},
         [Ask([f"{A} 200 ok"], "one", stream=True)],
