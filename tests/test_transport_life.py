@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import json
+import linecache
 import logging
 import os
 import signal
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import pytest
 
 from routerkit import AsyncClient, Client
 from routerkit.transport.aiohttp import AiohttpTransport
+from routerkit.transport.drive import advance
 from routerkit.transport.requests import RequestsTransport
 from tests.support import replies as r
 from tests.support.drivers import DRIVERS, KEY, MODEL, open_stream, request, send
@@ -210,6 +215,7 @@ def test_cancelled_while_connecting() -> None:
     async def main(port: int) -> None:
         url = f"http://127.0.0.1:{port}/v1"
         transport = AiohttpTransport(url)
+        gc.collect()
         before = len(os.listdir("/proc/self/fd"))
         await cancelled(transport.send(send(request(url))), lambda: None)
         assert len(os.listdir("/proc/self/fd")) == before
@@ -462,6 +468,18 @@ def program(server: FaultServer, code: str) -> subprocess.Popen[str]:
     )
 
 
+def wait_until_asleep(pid: int) -> None:
+    """Until a process does nothing but wait: it has used no processor time for a while."""
+    last, unchanged = "", 0
+    while unchanged < 5:
+        with open(f"/proc/{pid}/stat") as file:
+            state = file.read().rpartition(")")[2].split()
+        now = state[0] + " ".join(state[11:13])
+        unchanged = unchanged + 1 if now == last and state[0] == "S" else 0
+        last = now
+        time.sleep(0.01)
+
+
 @pytest.mark.parametrize(
     ("code", "call"),
     [
@@ -482,11 +500,51 @@ def test_an_interrupt_closes_the_connection(server: FaultServer, code: str, call
         assert process.stdout is not None
         server.wait_for(lambda: len(server.requests) == 1)
         assert gate.wait(5)
+        wait_until_asleep(process.pid)
         process.send_signal(signal.SIGINT)
         assert process.stdout.readline() == "interrupted\n"
         server.wait_closed()  # while the process lives
         _, complaints = process.communicate("\n", timeout=20)
     assert (process.returncode, complaints) == (0, "")
+
+
+@contextmanager
+def interrupted_at(number: int) -> Iterator[None]:
+    """A Ctrl-C that comes at the n-th line which the driver executes. ``try:`` executes nothing."""
+    lines = itertools.count(1)
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        if frame.f_code is not advance.__code__:
+            return None
+        executed = event == "line" and linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip() != "try:"
+        if executed and next(lines) == number:
+            raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="a traced frame keeps copies of its locals there")
+def test_an_interrupt_between_two_lines_of_the_driver(server: FaultServer) -> None:
+    server.default = r.stream("Hello", r.pause(60))
+    with client(server) as asking:
+        for number in itertools.count(1):
+            held = None
+            try:
+                with interrupted_at(number):
+                    stream = asking.stream("Hi", model=MODEL)
+            except KeyboardInterrupt as interrupt:
+                held = interrupt  # and with it all frames
+            if held is None:
+                stream.close()
+                break
+            server.wait_closed()
+    assert number > 8
 
 
 WARM = "client.complete('Hi', model='a/model')"

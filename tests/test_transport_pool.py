@@ -215,11 +215,14 @@ def test_large_requests(driver: Driver, server: FaultServer) -> None:
 
 
 def test_a_server_that_stops_reading(driver: Driver, server: FaultServer) -> None:
-    server.on_connect = lambda connection: connection.wait()
+    go_on = threading.Event()  # to wait on the connection would be to read from it
+    server.on_connect = lambda _: go_on.wait(10)
     with pytest.raises(TransportFailure) as caught:
         driver.send(send(request(server.url, body=bytes(20_000_000)), first_byte=0.15, total=60))
     assert (caught.value.failure, caught.value.sent) == (Failure.FIRST_BYTE_TIMEOUT, Sent.MAYBE)
-    server.on_connect = None
+    go_on.set()
+    gone(driver, server)
+    assert len(server.requests) == 0  # what was left has not been sent after all
 
 
 def test_a_refusal_while_the_request_is_still_being_sent(driver: Driver, server: FaultServer) -> None:

@@ -28,7 +28,7 @@ from aiohttp.http import HttpProcessingError
 from routerkit.core import effects
 from routerkit.core.effects import Failure, HttpRequest, StreamResponse, TransportFailure
 from routerkit.transport.body import decoded
-from routerkit.transport.failures import KEEPALIVE_IDLE, headers_of, is_local, name_of
+from routerkit.transport.failures import KEEPALIVE_IDLE, headers_of, is_local, is_readable, name_of
 from routerkit.transport.http1 import MAX_HEAD
 from routerkit.transport.proxies import proxy_for
 from routerkit.transport.tls import tls_context
@@ -88,9 +88,27 @@ class _Protocol(ResponseHandler):
 
     served = False
 
+    def is_quiet(self) -> bool:
+        """Whether the server has sent nothing since the last answer: neither the end of the connection nor stray bytes.
+
+        The loop may have had no time yet to see it.
+        """
+        if self.should_close or self.transport is None:
+            return False
+        sock = self.transport.get_extra_info("socket")
+        return sock is None or not is_readable(sock)
+
+    def close(self) -> None:
+        """Close at once: asyncio would first send what is left of a request to a server that may not take it."""
+        if self.transport is not None and self.transport.get_write_buffer_size():
+            self.transport.abort()
+        super().close()
+
     def connection_lost(self, error: BaseException | None) -> None:
-        body = self._payload
+        body, transport = self._payload, self.transport
         super().connection_lost(error)
+        if transport is not None:
+            transport.close()  # until Python 3.11 a TLS transport takes a lost connection for one left open
         if body is not None and not body.is_eof() and body.exception() is None:
             body.set_exception(aiohttp.ClientPayloadError("the connection ended within the body"))
 
@@ -106,7 +124,7 @@ class Connector(TCPConnector):
         progress = _progress.get()
         connection = await super().connect(*args, **kwargs)
         protocol: Any = connection.protocol
-        while progress.fresh and protocol.served:
+        while protocol.served and (progress.fresh or not protocol.is_quiet()):
             connection.close()
             connection = await super().connect(*args, **kwargs)
             protocol = connection.protocol
@@ -253,9 +271,9 @@ async def _keeper(session: ClientSession, streams: Iterable[ClientResponse]) -> 
     try:
         yield
     finally:
+        await session.close()
         for response in tuple(streams):
             response.close()
-        await session.close()
 
 
 class Exchange:

@@ -35,14 +35,15 @@ def advance(step: Step[T], perform: Callable[[Any], Any]) -> Sequence[Chunk] | D
                 result = perform(effect)
             except TransportFailure as failure:
                 effect = step.throw(failure)
-            except BaseException:
-                unwind(step, perform)
-                raise
             else:
                 effect = step.send(result)
+        return effect.chunks
     except StopIteration as stop:
         return Done(stop.value)
-    return effect.chunks
+    except BaseException:  # from a performance, the step itself or, like Ctrl-C, from between two lines of this
+        result = None  # an open answer that the step has not received would be held by the traceback
+        unwind(step, perform)
+        raise
 
 
 async def advance_async(
@@ -56,18 +57,22 @@ async def advance_async(
                 result = await perform(effect)
             except TransportFailure as failure:
                 effect = step.throw(failure)
-            except BaseException:
-                unwind(step, perform_now)
-                raise
             else:
                 effect = step.send(result)
+        return effect.chunks
     except StopIteration as stop:
         return Done(stop.value)
-    return effect.chunks
+    except BaseException:
+        result = None
+        unwind(step, perform_now)
+        raise
 
 
 def unwind(step: Step[Any], perform_now: Callable[[Effect], Any]) -> None:
-    """Tell a step that its caller is gone, and perform what it orders to clean up. It gets no time to wait for anything."""
+    """Tell a step that its caller is gone, and perform what it orders to clean up. It gets no time to wait for anything.
+
+    A step that has ended already notices nothing.
+    """
     try:
         effect = step.throw(Cancelled())
         for _ in range(UNWINDING_STEPS):

@@ -1,10 +1,11 @@
-"""What both transports share: where a request goes, with which key, and failures in which no key can travel."""
+"""What both transports share: where a request goes and with which key, when a connection is fit, failures without a key."""
 
 from __future__ import annotations
 
 import errno
+import select
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 from routerkit.core.effects import Failure, HttpRequest, TransportFailure
@@ -48,6 +49,15 @@ def headers_of(request: HttpRequest, encoding: str) -> dict[str, str]:
             raise TransportFailure(Failure.LOCAL, Sent.NOT_SENT, detail="the key belongs to another host")
         headers["Authorization"] = credential.header
     return headers
+
+
+def is_readable(sock: Any) -> bool:
+    """Whether bytes, or the end of the connection, are waiting on a socket."""
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(sock, select.POLLIN)
+        return bool(poll.poll(0))
+    return bool(select.select([sock], [], [], 0)[0])
 
 
 def is_local(error: BaseException) -> bool:

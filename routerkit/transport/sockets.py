@@ -18,7 +18,7 @@ from typing import Any
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from routerkit.transport.failures import KEEPALIVE_IDLE, READ_SIZE
+from routerkit.transport.failures import KEEPALIVE_IDLE, READ_SIZE, is_readable
 
 POOL_SIZE = 64
 """Idle connections kept per gateway. More may be open at a time."""
@@ -63,7 +63,7 @@ class _Connection(HTTPConnection):
 
     def can_serve(self) -> bool:
         """Whether it can be used again: neither closed, nor with bytes nobody asked for, nor idle for too long."""
-        return time.monotonic() - self.idle_since < KEEPALIVE_IDLE and self.is_connected
+        return time.monotonic() - self.idle_since < KEEPALIVE_IDLE and not is_readable(self.sock)
 
     def send_all(self, data: memoryview, clock: Clock) -> None:
         sock: Any = self.sock
