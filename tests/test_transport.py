@@ -358,7 +358,7 @@ def test_bytes_that_nobody_asked_for_answer_nothing(driver: Driver, server: Faul
 
     server.script(MODEL, then_more, r.raw(good, keep=True))
     assert ask(driver, server).body == b"good"
-    driver.until(server, late.is_set)
+    assert late.wait(5)  # and an event loop has had no time to see it
     assert ask(driver, server).body == b"good"
 
 
@@ -378,8 +378,9 @@ def test_redirects_are_not_followed(driver: Driver, server: FaultServer, status:
 
 def test_cookies_are_not_kept(driver: Driver, server: FaultServer) -> None:
     server.default = r.completion(headers={"Set-Cookie": "session=1; Path=/"})
-    ask(driver, server)
-    ask(driver, server)
+    url = server.url.replace("127.0.0.1", "localhost")  # aiohttp keeps no cookies of addresses anyway
+    for _ in range(2):
+        driver.send(send(request(url)))
     assert [seen.header("Cookie") for seen in server.requests] == [None, None]
 
 

@@ -92,13 +92,17 @@ def test_so_does_one_whose_end_comes_after_its_last_word(
     driver: Driver, server: FaultServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     patience(monkeypatch, 5)
-    server.default = r.stream("Hello", r.done())
     for _ in range(3):
+        end = r.Signal()
+        server.default = r.stream("Hello", r.done(), r.pause(end))
         answer = driver.open(open_stream(request(server.url)))
         data = b""
         while b"[DONE]" not in data:
             data += driver.read(Read(answer.handle, 5))
+        if isinstance(driver, SyncDriver):
+            end.set()  # while it waits
         driver.close(Close(answer.handle, reusable=True))
+        end.set()
         ended(driver, answer)
     ask(driver, server)
     assert server.connections_opened == 1

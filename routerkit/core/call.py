@@ -12,7 +12,19 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import attrs
 
 from routerkit.core.answer import judge
-from routerkit.core.effects import Cancelled, Failure, HttpRequest, Send, Step, TransportFailure, send, sleep
+from routerkit.core.effects import (
+    Cancelled,
+    Failure,
+    HttpRequest,
+    HttpResponse,
+    Open,
+    Send,
+    Step,
+    StreamResponse,
+    TransportFailure,
+    send,
+    sleep,
+)
 from routerkit.core.failure import (
     api_error,
     detail_of,
@@ -53,6 +65,8 @@ _TRANSPARENT = frozenset({"stale_connection", "misdirected"})
 _CLOCKS = frozenset({Failure.CONNECT_TIMEOUT, Failure.FIRST_BYTE_TIMEOUT, Failure.READ_TIMEOUT})
 
 T = TypeVar("T")
+OrderT = TypeVar("OrderT", Send, Open)
+ResponseT = TypeVar("ResponseT", HttpResponse, StreamResponse)
 
 
 @attrs.define(eq=False)
@@ -198,17 +212,10 @@ def complete(router: Router, request: ChatRequest) -> Step[Completion]:
 
 def exchange(call: Call, trial: Trial) -> Step[Result[Completion]]:
     """One attempt at a whole answer."""
-    try:
-        response = yield from send(_order(call, trial))
-    except TransportFailure as failure:
-        if may_connect_again(call, trial, failure):
-            return (yield from exchange(call, trial))
-        return Result((yield from call.conclude(trial, call.failed_signal(trial, failure), failure.detail)))
-    except Cancelled:
-        yield from call.conclude(trial, Signal(ending=Ending.CANCELLED, sent=Sent.MAYBE))
-        raise
+    response = yield from reach(call, trial, send, _order)
+    if isinstance(response, Verdict):
+        return Result(response)
     body = parse_json(response.body)
-    trial.status, trial.request_id = response.status, request_id_of(response.headers, call.router.settings.api_key)
     ending = judge(body) if response.status == 200 else None
     if ending is not Ending.OK:
         text = response.body[:2048] if body is None else b""
@@ -225,13 +232,26 @@ def exchange(call: Call, trial: Trial) -> Step[Result[Completion]]:
     return Result(OK, completion)
 
 
-def may_connect_again(call: Call, trial: Trial, failure: TransportFailure) -> bool:
-    """Whether it is proved that nothing was sent: then the attempt connects once more, at once and at no charge (gRPC's A6)."""
-    unsent = failure.sent is Sent.NOT_SENT and failure.failure not in (Failure.TLS_VERIFY, Failure.LOCAL)
-    if not unsent or trial.reconnected or call.left() <= _TOLERANCE:
-        return False
-    trial.fresh = trial.reconnected = True
-    return True
+def reach(
+    call: Call, trial: Trial, perform: Callable[[OrderT], Step[ResponseT]], order: Callable[[Call, Trial], OrderT]
+) -> Step[ResponseT | Verdict]:
+    """Perform an order of an attempt: its response, or the verdict on why there is none.
+
+    Where it is proved that nothing was sent, the attempt connects once more, at once and at no charge (gRPC's A6).
+    """
+    try:
+        response = yield from perform(order(call, trial))
+    except TransportFailure as failure:
+        unsent = failure.sent is Sent.NOT_SENT and failure.failure not in (Failure.TLS_VERIFY, Failure.LOCAL)
+        if unsent and not trial.reconnected and call.left() > _TOLERANCE:
+            trial.fresh = trial.reconnected = True
+            return (yield from reach(call, trial, perform, order))
+        return (yield from call.conclude(trial, call.failed_signal(trial, failure), failure.detail))
+    except Cancelled:
+        yield from call.conclude(trial, Signal(ending=Ending.CANCELLED, sent=Sent.MAYBE))
+        raise
+    trial.status, trial.request_id = response.status, request_id_of(response.headers, call.router.settings.api_key)
+    return response
 
 
 def pursue(call: Call, attempt: Callable[[Call, Trial], Step[Result[T]]]) -> Step[T]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from routerkit.core.answer import as_chunk, assemble, has_content, judge
-from routerkit.core.call import MAX_RESPONSE, Call, Result, Trial, may_connect_again, pursue
+from routerkit.core.call import MAX_RESPONSE, Call, Result, Trial, pursue, reach
 from routerkit.core.effects import (
     Cancelled,
     Failure,
@@ -27,14 +27,14 @@ from routerkit.core.effects import (
     open_stream,
     read,
 )
-from routerkit.core.failure import api_error, parse_json, request_id_of
+from routerkit.core.failure import api_error, parse_json
 from routerkit.core.sse import SSEDecoder, SSELimitError
 from routerkit.core.verdict import OK, Signal, classify, error_object
 from routerkit.core.verdict_table import Ending
 from routerkit.errors import DeadlineExceededError, RouterKitError, StreamInterruptedError
 from routerkit.types.completion import Chunk, Completion, CostSource
 from routerkit.types.route import Route
-from routerkit.types.verdict import Billing, Blame, Sample, Sent
+from routerkit.types.verdict import Billing, Blame, Sample, Verdict
 
 if TYPE_CHECKING:
     from routerkit.core.router import Router
@@ -221,16 +221,9 @@ def _holds_content(event: dict[str, Any]) -> bool:
 
 def begin(call: Call, trial: Trial) -> Step[Result[Intake]]:
     """One attempt at a stream, up to its first content."""
-    try:
-        response = yield from open_stream(_order(call, trial))
-    except TransportFailure as failure:
-        if may_connect_again(call, trial, failure):
-            return (yield from begin(call, trial))
-        return Result((yield from call.conclude(trial, call.failed_signal(trial, failure), failure.detail)))
-    except Cancelled:
-        yield from call.conclude(trial, Signal(ending=Ending.CANCELLED, sent=Sent.MAYBE))
-        raise
-    trial.status, trial.request_id = response.status, request_id_of(response.headers, call.router.settings.api_key)
+    response = yield from reach(call, trial, open_stream, _order)
+    if isinstance(response, Verdict):
+        return Result(response)
     intake = Intake(trial, response, call.signal)
     signal: Signal | None = Signal(ending=Ending.CANCELLED)
     try:

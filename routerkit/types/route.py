@@ -30,13 +30,11 @@ class Target:
         return f"{self.model} on {self.gateway}"
 
 
-@attrs.frozen
-class Candidate:
-    """A target's place in a plan, with the reason why it is there."""
+class _OnTarget:
+    """Says its target's model and gateway as its own."""
 
+    __slots__ = ()
     target: Target
-    origin: Origin
-    reason: str
 
     @property
     def model(self) -> str:
@@ -48,7 +46,16 @@ class Candidate:
 
 
 @attrs.frozen
-class Skip:
+class Candidate(_OnTarget):
+    """A target's place in a plan, with the reason why it is there."""
+
+    target: Target
+    origin: Origin
+    reason: str
+
+
+@attrs.frozen
+class Skip(_OnTarget):
     """A target that was left out, with the reason why."""
 
     target: Target
@@ -65,14 +72,6 @@ class Skip:
             "reason": self.reason,
             "retry_after": self.retry_after,
         }
-
-    @property
-    def model(self) -> str:
-        return self.target.model
-
-    @property
-    def gateway(self) -> str:
-        return self.target.gateway
 
 
 @attrs.frozen
@@ -105,7 +104,7 @@ class Plan:
 
 
 @attrs.frozen
-class Attempt:
+class Attempt(_OnTarget):
     """One HTTP request to one target on behalf of a call."""
 
     target: Target
@@ -122,14 +121,6 @@ class Attempt:
     request_id: str | None = None
     first_token: float | None = None
     """Seconds from the start of the attempt to the first content of a stream."""
-
-    @property
-    def model(self) -> str:
-        return self.target.model
-
-    @property
-    def gateway(self) -> str:
-        return self.target.gateway
 
     @property
     def billing(self) -> Billing:
