@@ -196,6 +196,13 @@ def test_a_body_that_is_too_large_is_not_read_to_its_end(driver: Driver, server:
     driver.until(server, gone.is_set)
 
 
+def test_a_length_that_is_too_large_is_enough(driver: Driver, server: FaultServer) -> None:
+    server.default = r.sequence(
+        lambda connection, _: connection.send(connection.head(200, {"Content-Length": "1000001"}))
+    )
+    assert failure_of(ask, driver, server, max_bytes=1_000_000).failure is Failure.TOO_LARGE
+
+
 # --- failures ---
 
 
