@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import time
+import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -175,6 +176,16 @@ def test_the_limit_is_of_the_decompressed_body(driver: Driver, server: FaultServ
     server.default = encoded(gzip.compress(b"\0" * 5000), "gzip")
     assert len(ask(driver, server, max_bytes=5000).body) == 5000
     assert failure_of(ask, driver, server, max_bytes=4999).failure is Failure.TOO_LARGE
+
+
+def test_a_bomb_is_not_opened_to_its_end(driver: Driver, server: FaultServer) -> None:
+    server.default = encoded(gzip.compress(bytes(50_000_000)), "gzip")
+    tracemalloc.start()
+    try:
+        assert failure_of(ask, driver, server, max_bytes=1_000_000).failure is Failure.TOO_LARGE
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked", "close"])
@@ -356,15 +367,17 @@ def test_bytes_that_nobody_asked_for_answer_nothing(driver: Driver, server: Faul
     for reply in (r.raw(good + stray, keep=True), r.raw(good + stray * 5000, keep=True)):
         server.script(MODEL, reply, r.raw(good, keep=True))
         assert [ask(driver, server).body for _ in range(3)] == [b"good"] * 3
-    late = r.Signal()
+    answered, late = r.Signal(), r.Signal()
 
     def then_more(connection: Connection, _: RecordedRequest) -> None:
         connection.send(good)
+        connection.wait(answered)
         connection.send(stray)
         late.set()
 
     server.script(MODEL, then_more, r.raw(good, keep=True))
     assert ask(driver, server).body == b"good"
+    answered.set()
     assert late.wait(5)  # and an event loop has had no time to see it
     assert ask(driver, server).body == b"good"
 

@@ -263,10 +263,10 @@ def test_a_cancelled_call_and_a_cancelled_stream(server: FaultServer) -> None:
 # --- forks ---
 
 
-def forked(work: Callable[[int], list[str]]) -> list[list[str]]:
+def forked(work: Callable[[int], list[str]], children: int = CHILDREN) -> list[list[str]]:
     """What the work gives in each of several children, which run at the same time."""
     pipes = []
-    for number in range(CHILDREN):
+    for number in range(children):
         receiving, sending = os.pipe()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads: that is what this is about
@@ -352,27 +352,28 @@ def test_a_forked_async_client_answers_its_own_questions(server: FaultServer) ->
 
 
 def test_so_does_an_async_transport_that_was_not_told(server: FaultServer) -> None:
-    transports = [AiohttpTransport(server.url)]
+    """Not even in a child that goes on with its parent's loop; which works with one of them at a time."""
+    transport = AiohttpTransport(server.url)
+    loop = asyncio.new_event_loop()
 
     async def questions(number: int) -> list[str]:
-        found = [text_of(await ask(transports[0], server, name)) for name in names(number)]
-        await transports[0].close()
-        return found
+        return [text_of(await ask(transport, server, name)) for name in names(number)]
 
     def work(number: int) -> list[str]:
-        found = asyncio.run(questions(number))
-        transports.clear()
-        gc.collect()
-        return found
+        return loop.run_until_complete(questions(number))
 
-    loop = asyncio.new_event_loop()
-    loop.run_until_complete(ask(transports[0], server))
-    assert forked(work) == [texts(number) for number in range(CHILDREN)]
-    server.script(MODEL, r.close_before_reply())
-    with pytest.raises(TransportFailure) as caught:  # it hears of that only if no child has meddled with its selector
-        loop.run_until_complete(ask(transports[0], server, first_byte=1))
+    work(9)
+    assert forked(work, children=1) == [texts(0)]
+    assert server.connections_opened == 2
+    assert work(9) == texts(9)
+    assert server.connections_opened == 2
+    server.default = r.close_before_reply()
+    with pytest.raises(
+        TransportFailure
+    ) as caught:  # it hears of that only if the child has not meddled with its selector
+        loop.run_until_complete(ask(transport, server, first_byte=1))
     assert (caught.value.failure, caught.value.reused) == (Failure.DISCONNECTED, True)
-    loop.run_until_complete(transports[0].close())
+    loop.run_until_complete(transport.close())
     loop.close()
 
 

@@ -6,6 +6,7 @@ import os
 import resource
 import socket
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -177,10 +178,14 @@ def ca_file(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> 
     return str(path)
 
 
-def tls_server(authority: trustme.CA, *names: str) -> FaultServer:
+def context_of(authority: trustme.CA, *names: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(*names).configure_cert(context)
-    return FaultServer(tls=context)
+    return context
+
+
+def tls_server(authority: trustme.CA, *names: str) -> FaultServer:
+    return FaultServer(tls=context_of(authority, *names))
 
 
 def test_tls_with_an_authority_of_our_own(make: Make, authority: trustme.CA, ca_file: str) -> None:
@@ -288,8 +293,9 @@ def test_tls_bodies_and_failures_are_those_of_plain_ones(make: Make, authority: 
 class Tunnel:
     """An HTTP proxy on loopback that opens tunnels, all of them to one port, and writes down what it was asked."""
 
-    def __init__(self, port: int, refusal: bytes = b"") -> None:
+    def __init__(self, port: int, refusal: bytes = b"", tls: ssl.SSLContext | None = None) -> None:
         self.asked: list[str] = []
+        self._tls = tls
         self._to = port
         self._refusal = refusal
         self._threads: list[threading.Thread] = []
@@ -297,7 +303,7 @@ class Tunnel:
 
     def __enter__(self) -> Self:
         self._listener = socket.create_server((HOST, 0))
-        self.url = f"http://{HOST}:{self._listener.getsockname()[1]}"
+        self.url = f"{'https' if self._tls else 'http'}://{HOST}:{self._listener.getsockname()[1]}"
         self._start(self._accept)
         return self
 
@@ -322,6 +328,8 @@ class Tunnel:
         with suppress(OSError):
             while True:
                 client = self._listener.accept()[0]
+                if self._tls:
+                    client = self._tls.wrap_socket(client, server_side=True)
                 self._sockets.append(client)
                 self._start(self._open, client)
 
@@ -427,6 +435,26 @@ def test_a_proxy_without_a_scheme_is_an_http_one(
         monkeypatch.setenv("HTTPS_PROXY", tunnel.url.removeprefix("http://"))
         url = "https://gateway.test/v1"
         assert make(url, ca_file).send(send(request(url))).status == 200
+
+
+def test_a_proxy_that_speaks_tls_itself(
+    make: Make, authority: trustme.CA, ca_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        tls_server(authority, "gateway.test") as server,
+        Tunnel(server.port, tls=context_of(authority, HOST)) as tunnel,
+    ):
+        monkeypatch.setenv("HTTPS_PROXY", tunnel.url)
+        url = "https://gateway.test/v1"
+        driver = make(url, ca_file)
+        if isinstance(driver, AsyncDriver) and sys.version_info < (3, 11):
+            pytest.skip("asyncio has no TLS within TLS before 3.11")
+        asked = request(url)
+        assert [driver.send(send(asked)).status for _ in range(2)] == [200, 200]
+        server.default = r.hang()
+        with soon(), pytest.raises(TransportFailure) as caught:
+            driver.send(send(asked, first_byte=SOON, total=60))
+        assert caught.value.failure is Failure.FIRST_BYTE_TIMEOUT
 
 
 def test_a_socks_proxy_is_refused(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,7 +104,9 @@ class RequestsTransport:
 
                 self._tls = tls_context(self._ca_file)
             options["ssl_context"] = self._tls
-        manager = self._adapter.proxy_manager_for(self._proxy) if self._proxy else self._adapter.poolmanager
+        manager = self._adapter.poolmanager
+        if self._proxy is not None:
+            manager = self._adapter.proxy_manager_for(self._proxy, proxy_ssl_context=self._tls)
         pool: Any = manager.connection_from_url(origin, pool_kwargs={**manager.connection_pool_kw, **options})
         return pool  # type: ignore[no-any-return]
 
