@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 
 from routerkit import Completion, RouterKitError, StreamInterruptedError, Timeouts
-from routerkit.types.route import Route
+from routerkit.types.route import Attempt, Route
 from tests.support import replies as r
 
 A, B, C = "a/one", "b/two", "c/three"
@@ -57,6 +57,8 @@ class Trace:
     skipped: tuple[str, ...]
     gives: str
     partial: str | None = None
+    details: tuple[str, ...] = attrs.field(default=(), eq=False)
+    """Everything else that the attempts' verdicts say; for comparing two ways of running, not with what a test expects."""
 
     @classmethod
     def of(cls, outcome: Completion | BaseException, route: Route | None, text: str = "") -> Trace:
@@ -67,11 +69,21 @@ class Trace:
             tuple(skip.model for skip in route.skipped),
             text if isinstance(outcome, Completion) else type(outcome).__name__,
             outcome.partial_text if isinstance(outcome, StreamInterruptedError) else None,
+            tuple(_details(each) for each in route.attempts),
         )
 
     @classmethod
     def failed(cls, error: RouterKitError) -> Trace:
         return cls.of(error, error.route)
+
+
+def _details(attempt: Attempt) -> str:
+    verdict = attempt.verdict
+    hint = None if verdict.retry_after is None else round(verdict.retry_after, 1)
+    return (
+        f"{verdict.action} blames {verdict.blame} ({verdict.sample}), {verdict.sent}, billing {verdict.billing},"
+        f" cooldown {verdict.cooldown:g}, retry after {hint}"
+    )
 
 
 def story(*parts: Any) -> r.Reply:

@@ -1,0 +1,1 @@
+"""Every fault of the catalogue, through both facades."""
