@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from routerkit.types.completion import Chunk as Chunk
     from routerkit.types.completion import Completion as Completion
     from routerkit.types.completion import Message as Message
+    from routerkit.types.completion import StreamReset as StreamReset
+    from routerkit.types.completion import StreamSeam as StreamSeam
     from routerkit.types.completion import ToolCall as ToolCall
     from routerkit.types.completion import Usage as Usage
     from routerkit.types.event import AttemptFinished as AttemptFinished
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from routerkit.types.event import CallFinished as CallFinished
     from routerkit.types.event import CatalogRefreshed as CatalogRefreshed
     from routerkit.types.event import Event as Event
+    from routerkit.types.event import PriceJump as PriceJump
     from routerkit.types.fault import Fault as Fault
     from routerkit.types.gateway import Gateway as Gateway
     from routerkit.types.model import Model as Model
@@ -88,8 +91,8 @@ _HOMES = {
             "APITimeoutError ProtocolError EmptyResponseError DeadlineExceededError NoEligibleModelError "
             "AllModelsFailedError StreamInterruptedError LimitExceededError BudgetExceededError"
         ),
-        "routerkit.types.completion": ("Completion Choice Message ToolCall Usage Chunk"),
-        "routerkit.types.event": ("Event AttemptFinished CallFinished BreakerChanged BreakerState CatalogRefreshed"),
+        "routerkit.types.completion": ("Completion Choice Message ToolCall Usage Chunk StreamReset StreamSeam"),
+        "routerkit.types.event": ("Event AttemptFinished CallFinished BreakerChanged BreakerState CatalogRefreshed PriceJump"),
         "routerkit.types.fault": ("Fault"),
         "routerkit.types.gateway": ("Gateway"),
         "routerkit.types.model": ("Model Pricing"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from routerkit.core.effects import Await, Close, Effect, Emit, Open, Read, Send, Sleep, Step
 from routerkit.core.streaming import Ended
-from routerkit.facade import ClientBase, StreamBase
+from routerkit.facade import ClientBase, StreamBase, taken
 from routerkit.transport.drive import Done, abandon, advance_async, unwind
 from routerkit.types.completion import Chunk, Completion
 from routerkit.types.model import Model
@@ -47,7 +47,10 @@ class AsyncClient(ClientBase):
 
     async def complete(self, messages: Messages, **options: Unpack[CallOptions]) -> Completion:
         """One whole answer; as :meth:`routerkit.Client.complete`."""
-        request = self._request(messages, options, stream=False)
+        try:
+            request = self._request(messages, options, stream=False)
+        finally:
+            del messages, options  # whoever shows the locals of an error's frames shall not show these
         completion: Completion = await self._drive(self.router.complete(request))
         return completion
 
@@ -56,7 +59,10 @@ class AsyncClient(ClientBase):
 
         Nothing is sent before ``async with``, ``await`` or the first chunk.
         """
-        request = self._request(messages, options, stream=True)
+        try:
+            request = self._request(messages, options, stream=True)
+        finally:
+            del messages, options  # whoever shows the locals of an error's frames shall not show these
         return AsyncStream(self, self._step(self.router.stream(request)))
 
     async def models(self, *, refresh: bool = False) -> list[Model]:
@@ -70,7 +76,10 @@ class AsyncClient(ClientBase):
 
     async def explain(self, messages: Messages, **options: Unpack[CallOptions]) -> Plan:
         """The plan of a call, without sending it; as :meth:`routerkit.Client.explain`."""
-        request = self._request(messages, options, stream=False)
+        try:
+            request = self._request(messages, options, stream=False)
+        finally:
+            del messages, options  # whoever shows the locals of an error's frames shall not show these
         plan: Plan = await self._drive(self.router.explain(request))
         return plan
 
@@ -225,9 +234,11 @@ class AsyncCompletions:
         self, *, messages: Messages, stream: bool | None = None, **options: Unpack[CallOptions]
     ) -> Completion | AsyncStream:
         """:meth:`AsyncClient.complete`, or with ``stream=True`` :meth:`AsyncClient.stream`; the same keywords."""
+        given = taken(messages, options)
+        del messages
         if stream:
-            return await self._client.stream(messages, **options)
-        return await self._client.complete(messages, **options)
+            return await self._client.stream(**given.pop())
+        return await self._client.complete(**given.pop())
 
 
 async def _wait(order: Await) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from routerkit.core.effects import Await, Close, Emit, Open, Read, Send, Sleep, Step
 from routerkit.core.streaming import Ended
-from routerkit.facade import ClientBase, StreamBase
+from routerkit.facade import ClientBase, StreamBase, taken
 from routerkit.transport.drive import Done, abandon, advance, unwind
 from routerkit.types.completion import Chunk, Completion
 from routerkit.types.model import Model
@@ -33,7 +33,9 @@ class Client(ClientBase):
     ``default_model``, ``fallback_models``, ``strategy``, ``fallback_strategy``, ``timeout`` (seconds or :class:`Timeouts`),
     ``retry`` (:class:`RetryPolicy`), ``breaker`` (:class:`BreakerPolicy`), ``catalog_ttl`` (seconds), ``dev_mode``,
     ``dev_script``, ``dev_pace`` (seconds), ``store``, ``observers``, ``app_url``, ``app_title``. What is not given is read from
-    the environment. Raises ConfigurationError.
+    the environment. Besides: ``runtime`` (a :class:`SystemRuntime`: clocks, waits, randomness) and ``transport`` (a
+    :class:`routerkit.testing.Carrier`, which performs exchanges in the place of requests), both for tests. Raises
+    ConfigurationError.
     """
 
     def _setup(self, settings: Settings, runtime: SystemRuntime | None) -> None:
@@ -64,7 +66,10 @@ class Client(ClientBase):
 
         Raises InvalidRequestError before sending, else a RouterKitError whose ``route`` tells what was tried.
         """
-        request = self._request(messages, options, stream=False)
+        try:
+            request = self._request(messages, options, stream=False)
+        finally:
+            del messages, options  # whoever shows the locals of an error's frames shall not show these
         completion: Completion = self._drive(self.router.complete(request))
         return completion
 
@@ -74,7 +79,10 @@ class Client(ClientBase):
         Use it with ``with``, or read it to its end: an open stream holds a connection. Iterating raises
         StreamInterruptedError when the answer breaks off.
         """
-        request = self._request(messages, options, stream=True)
+        try:
+            request = self._request(messages, options, stream=True)
+        finally:
+            del messages, options  # whoever shows the locals of an error's frames shall not show these
         return Stream(self, self._step(self.router.stream(request)))
 
     def models(self, *, refresh: bool = False) -> list[Model]:
@@ -94,7 +102,10 @@ class Client(ClientBase):
 
         Nothing is sent, except for the catalogue when none is in memory.
         """
-        request = self._request(messages, options, stream=False)
+        try:
+            request = self._request(messages, options, stream=False)
+        finally:
+            del messages, options  # whoever shows the locals of an error's frames shall not show these
         plan: Plan = self._drive(self.router.explain(request))
         return plan
 
@@ -231,7 +242,9 @@ class Completions:
         self, *, messages: Messages, stream: bool | None = None, **options: Unpack[CallOptions]
     ) -> Completion | Stream:
         """:meth:`Client.complete`, or with ``stream=True`` :meth:`Client.stream`; the same keywords."""
-        return self._client.stream(messages, **options) if stream else self._client.complete(messages, **options)
+        given = taken(messages, options)
+        del messages
+        return self._client.stream(**given.pop()) if stream else self._client.complete(**given.pop())
 
 
 def _wait(order: Await) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 
@@ -13,7 +13,8 @@ from routerkit.config import LATER, ChangeableOptions, Options, changed, setting
 from routerkit.core.effects import Emit, Step
 from routerkit.core.router import Router
 from routerkit.core.streaming import Ended
-from routerkit.errors import ConfigurationError
+from routerkit.environment import Variables
+from routerkit.errors import ConfigurationError, InvalidRequestError
 from routerkit.telemetry.observe import Observers
 from routerkit.transport.runtime import SystemRuntime
 from routerkit.types.completion import Completion
@@ -26,10 +27,10 @@ from routerkit.types.settings import Settings
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
-    from routerkit.transport.mock import MockTransport
+    from routerkit.transport.carrier import Carrier
     from routerkit.types.request import CallOptions, Messages
 
-_OWN = ("model", "fallback_models", "extra_body", "extra_headers", "allow_any_price")
+_OWN = ("model", "fallback_models", "extra_body", "extra_headers", "allow_any_price", "on_interrupt")
 """Options of a call that are no request parameters."""
 
 _living: weakref.WeakSet[ClientBase] = weakref.WeakSet()
@@ -48,18 +49,38 @@ class Health:
 class ClientBase:
     """Not for use by itself: :class:`routerkit.Client` and :class:`routerkit.AsyncClient` are made of it."""
 
-    def __init__(self, *, runtime: SystemRuntime | None = None, **options: Unpack[Options]) -> None:
-        self._setup(self._settings(os.environ, options), runtime)
+    _carrier: Carrier | None = None
+    """What performs exchanges in the place of the HTTP library."""
+
+    def __init__(
+        self, *, runtime: SystemRuntime | None = None, transport: Carrier | None = None, **options: Unpack[Options]
+    ) -> None:
+        self._make(Variables(os.environ), options, runtime, transport)
+
+    def _make(
+        self, values: Mapping[str, str], options: Options, runtime: SystemRuntime | None, transport: Carrier | None
+    ) -> None:
+        if transport is not None and options.get("dev_mode") is None:
+            options["dev_mode"] = False  # DEV_MODE would make up answers: an argument wins over the environment
+        settings = self._settings(values, options)
+        if transport is not None and settings.dev_mode is not None:
+            raise ConfigurationError("transport= and dev_mode=True exclude each other: both stand in for the network")
+        self._setup(settings, runtime)
+        self._carrier = transport
+        if settings.dev_mode is not None:
+            from routerkit.transport.mock import MockTransport
+
+            self._carrier = MockTransport(settings.dev_mode, settings.gateway)
 
     @classmethod
     def _settings(cls, values: Mapping[str, str], options: Options) -> Settings:
+        if isinstance(options.get("api_key"), str):
+            options["api_key"] = RedactedStr(options["api_key"])  # the frames of an error hold these options
         unknown = sorted(options.keys() - Options.__annotations__.keys())
         if unknown and unknown[0] in LATER:
             raise ConfigurationError(f"{cls.__name__}({unknown[0]}=…) is not available in this version")
         if unknown:
             raise TypeError(f"{cls.__name__}() got an unexpected keyword argument {unknown[0]!r}")
-        if isinstance(options.get("api_key"), str):
-            options["api_key"] = RedactedStr(options["api_key"])  # the frames of an error hold these options
         return settings_from(values, **options)
 
     def _setup(self, settings: Settings, runtime: SystemRuntime | None) -> None:
@@ -68,11 +89,6 @@ class ClientBase:
         self._runtime = SystemRuntime() if runtime is None else runtime
         self._observers = Observers(settings.observers)
         self.router = Router(settings, self._runtime, self._observers.wanted)
-        self._mock: MockTransport | None = None
-        if settings.dev_mode is not None:
-            from routerkit.transport.mock import MockTransport
-
-            self._mock = MockTransport(settings.dev_mode, settings.gateway)
         self._root: ClientBase = self
         """The client that owns the connections; another one, when made by :meth:`with_options`."""
         self._closed = False
@@ -84,6 +100,7 @@ class ClientBase:
         env_file: str | os.PathLike[str] | None = None,
         *,
         runtime: SystemRuntime | None = None,
+        transport: Carrier | None = None,
         **options: Unpack[Options],
     ) -> Self:
         """A client made from the environment, and from a ``.env`` file when one is named.
@@ -91,9 +108,8 @@ class ClientBase:
         The environment wins over the file, and ``options`` (those of the constructor) over both. Raises ConfigurationError.
         """
         client = cls.__new__(cls)
-        client._setup(
-            cls._settings(os.environ if env_file is None else with_file(env_file, os.environ), options), runtime
-        )
+        values = Variables(os.environ)
+        client._make(values if env_file is None else with_file(env_file, values), options, runtime, transport)
         return client
 
     def with_options(self, **options: Unpack[ChangeableOptions]) -> Self:
@@ -130,19 +146,26 @@ class ClientBase:
         timeout = options.pop("timeout", None)
         own = {name: options.pop(name) for name in _OWN if name in options}  # type: ignore[misc]  # the names are literals
         timeouts = self.settings.timeouts if timeout is None else Timeouts.of(timeout)
-        return ChatRequest.build(messages, options, timeouts=timeouts, stream=stream, **own)
+        try:
+            return ChatRequest.build(messages, options, timeouts=timeouts, stream=stream, **own)
+        except InvalidRequestError as error:
+            refused = error
+        # Error trackers show the locals of frames: those below hold the prompt, in this one it is forgotten.
+        del messages, options, own
+        refused.__traceback__ = refused.__context__ = None
+        raise refused
 
     def _step(self, step: Step[Any]) -> Step[Any]:
-        """A step as it is to be driven: in dev mode, without a network."""
-        return step if self._mock is None else self._mock.carry(step)
+        """A step as it is to be driven: by its carrier, if there is one, else over the network."""
+        return step if self._carrier is None else self._carrier.carry(step)
 
     def _emit(self, order: Emit) -> None:
         self._observers.notify(order.event)
 
     def _forked(self) -> None:
         self.router.forked()
-        if self._mock is not None:
-            self._mock.forked()
+        if self._carrier is not None:
+            self._carrier.forked()
 
 
 class StreamBase:
@@ -164,6 +187,13 @@ class StreamBase:
     def route(self) -> Route | None:
         """What was tried, in order; ``None`` before the stream has ended."""
         return None if self._ended is None else self._ended.route
+
+
+def taken(messages: Messages, options: CallOptions) -> list[dict[str, Any]]:
+    """What a call was given, in a list to be emptied, and no longer where it was: frames of errors show their locals."""
+    given = [{"messages": messages, **options}]
+    cast("dict[str, Any]", options).clear()
+    return given
 
 
 def _after_fork_in_child() -> None:

@@ -81,7 +81,7 @@ RESTS = [
     ("no quota", verdict(429, 86_400, code="insufficient_quota"), 300, {A, B, FREE}),
     ("credit under way", verdict(402, 3, metadata={"limit_source": "openrouter_in_flight_budget"}), 3, {A, B, FREE}),
     ("key limit", verdict(403, 86_400, metadata={"limit_source": "openrouter_key_limit"}), 3600, {A, B, FREE}),
-    ("free tier", verdict(429, 86_400, message="free-models-per-day"), 3600, {FREE}),
+    ("free tier", verdict(429, 86_400, message="free-models-per-day"), 86_400, {FREE}),
     ("maintenance", page(503, 600), 60, {A, B, FREE}),
     ("edge", page(522, 20), 20, {A, B, FREE}),
 ]

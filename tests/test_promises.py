@@ -26,9 +26,9 @@ from routerkit import (
     Timeouts,
 )
 from tests.support import replies as r
+from tests.support.facades import SkippingRuntime
 from tests.support.fault_server import FaultServer
 from tests.support.virtual import VirtualGateway
-from tests.test_scenarios import SkippingRuntime
 
 KEY = "sk-or-v1-5ec4e7c0ffee5ec4e7c0ffee5ec4e7"
 

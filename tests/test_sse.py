@@ -304,9 +304,12 @@ def test_default_caps() -> None:
     with pytest.raises(SSELimitError, match="max_event=8388608"):
         decode(b"data: " + b"x" * 4_194_304 + b"\n", b"data: " + b"x" * 4_194_304 + b"\n")
     with pytest.raises(SSELimitError, match="max_stream=67108864"):
-        decode(*[b"\n" * 1_048_576] * 65)
+        decode(*[b"event: ping\n" * 100_000] * 60)
     with pytest.raises(SSELimitError, match="max_comments=10000"):
         decode(b":\n" * 10_001)
+    with pytest.raises(SSELimitError, match="max_comments=10000"):
+        decode(b"data: x\n\n" + b"\n" * 10_001)
+    assert decode(*[b": busy\n\n" * 9_000, b"data: x\n\n", b"\n" * 9_000]) == [b"x"]
 
 
 def test_the_error_is_a_value_error_and_survives_pickling() -> None:

@@ -7,18 +7,8 @@ from typing import Any
 
 from routerkit.core.verdict import error_object
 from routerkit.core.verdict_table import Ending
+from routerkit.types.completion import CONTENT
 
-_CONTENT = (
-    "content",
-    "tool_calls",
-    "function_call",
-    "refusal",
-    "reasoning",
-    "reasoning_content",
-    "reasoning_details",
-    "images",
-    "audio",
-)
 _ENDED_WELL = frozenset({"length", "tool_calls", "function_call", "content_filter"})
 """Finish reasons with which an answer without content is still an answer: asking elsewhere would be paid twice."""
 
@@ -51,7 +41,7 @@ def judge(body: Any) -> Ending:
 
 def has_content(message: Any) -> bool:
     """Whether a message or delta holds anything that a user asked for: text, a tool call, reasoning, a refusal, media."""
-    return isinstance(message, dict) and any(message.get(name) for name in _CONTENT)
+    return isinstance(message, dict) and any(message.get(name) for name in CONTENT)
 
 
 def _answered(choice: dict[str, Any], body: dict[str, Any]) -> bool:

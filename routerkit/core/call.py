@@ -34,7 +34,8 @@ from routerkit.core.failure import (
     request_id_of,
 )
 from routerkit.core.health import Admission
-from routerkit.core.itinerary import Itinerary
+from routerkit.core.intake import MAX_RESPONSE
+from routerkit.core.itinerary import Itinerary, worthwhile
 from routerkit.core.ledger import Ledger
 from routerkit.core.pricing import cost_of
 from routerkit.core.retry import jittered, spread, waits
@@ -45,23 +46,23 @@ from routerkit.types.completion import Completion, CostSource, Usage
 from routerkit.types.event import AttemptFinished, CallFinished
 from routerkit.types.request import ChatRequest
 from routerkit.types.route import Attempt, Candidate, Plan, Wait
-from routerkit.types.verdict import Action, Blame, Condition, Sample, Sent, Verdict
+from routerkit.types.verdict import Action, Billing, Blame, Condition, Sample, Sent, Verdict
 
 if TYPE_CHECKING:
     from routerkit.core.router import Router
 
-MAX_RESPONSE = 64 * 1024 * 1024
-"""Bytes of an answer, decompressed."""
-MIN_USEFUL = 1.0
-"""Seconds that must be left for another attempt to make sense, or a tenth of the call's total where that is less."""
 _TOLERANCE = 0.005
 """Seconds by which a transport's clock may run ahead of ours."""
+MAX_LAG = 1.0
+"""Seconds by which a time limit may be noticed too late; beyond, it was this process that was slow, not the model."""
 
 _USAGE = b',"usage":{"include":true}'
 """Asks for the cost of the answer."""
 
 _TRANSPARENT = frozenset({"stale_connection", "misdirected"})
 """Verdicts after which the same target is asked once more, on a new connection, at no charge."""
+_FINAL = frozenset({Failure.TLS_VERIFY, Failure.ADDRESS, Failure.LOCAL})
+"""Failures to connect that a second try would only repeat."""
 _CLOCKS = frozenset({Failure.CONNECT_TIMEOUT, Failure.FIRST_BYTE_TIMEOUT, Failure.READ_TIMEOUT})
 
 T = TypeVar("T")
@@ -98,7 +99,8 @@ class Call:
     def __init__(self, router: Router, request: ChatRequest) -> None:
         now = router.runtime.monotonic()
         self.router = router
-        self.request = request
+        self.request = self.asked = request
+        """What is sent: what was asked for, or what continues a stream that broke."""
         self.deadline = now + request.total
         self.ledger = Ledger(now)
         self.itinerary = Itinerary(router, request, self.ledger, self.deadline)
@@ -109,6 +111,14 @@ class Call:
     def left(self) -> float:
         """Seconds until the deadline."""
         return self.deadline - self.router.runtime.monotonic()
+
+    def trial(self, candidate: Candidate, admission: Admission) -> Trial:
+        """An attempt to be made; on a new connection, once a pooled one has turned out stale."""
+        return Trial(candidate, admission, fresh=self.ledger.free_attempts > 0)
+
+    def enough(self, pause: float = 0.0) -> bool:
+        """Whether, after a pause, the time left is enough for an attempt to make sense."""
+        return worthwhile(self.left() - pause, self.request)
 
     def http_request(self, trial: Trial) -> HttpRequest:
         router, request = self.router, self.request
@@ -132,6 +142,8 @@ class Call:
         trial.status = failure.status
         if failure.failure in _CLOCKS and self.left() <= _TOLERANCE:
             return self.late_signal(trial, failure.sent)
+        if failure.lag > MAX_LAG:
+            return Signal(ending=Ending.LAGGED, sent=failure.sent)
         return failure_signal(failure)
 
     def late_signal(self, trial: Trial, sent: Sent) -> Signal:
@@ -242,7 +254,7 @@ def reach(
     try:
         response = yield from perform(order(call, trial))
     except TransportFailure as failure:
-        unsent = failure.sent is Sent.NOT_SENT and failure.failure not in (Failure.TLS_VERIFY, Failure.LOCAL)
+        unsent = failure.sent is Sent.NOT_SENT and failure.failure not in _FINAL
         if unsent and not trial.reconnected and call.left() > _TOLERANCE:
             trial.fresh = trial.reconnected = True
             return (yield from reach(call, trial, perform, order))
@@ -254,9 +266,13 @@ def reach(
     return response
 
 
-def pursue(call: Call, attempt: Callable[[Call, Trial], Step[Result[T]]]) -> Step[T]:
-    """Try one target after the other until an attempt returns a value. Raises the error that says why none did."""
-    trial = yield from _first(call)
+def pursue(call: Call, attempt: Callable[[Call, Trial], Step[Result[T]]], trial: Trial | None = None) -> Step[T]:
+    """Try one target after the other until an attempt returns a value. Raises the error that says why none did.
+
+    ``trial``: where to begin, else with the first target.
+    """
+    if trial is None:
+        trial = yield from _first(call)
     while True:
         try:
             result = yield from attempt(call, trial)
@@ -264,31 +280,34 @@ def pursue(call: Call, attempt: Callable[[Call, Trial], Step[Result[T]]]) -> Ste
             trial.admission.settle(Sample.NEUTRAL, Blame.NOBODY)
         if result.value is not None:
             return result.value
-        trial = yield from _after(call, trial, result.verdict)
+        trial = yield from onward(call, trial, result.verdict)
 
 
 def _first(call: Call) -> Step[Trial]:
     found = yield from call.itinerary.next()
     if found is None:
         raise _nothing_tried(call)
-    return Trial(*found)
+    return call.trial(*found)
 
 
-def _after(call: Call, trial: Trial, verdict: Verdict) -> Step[Trial]:
-    """Where to go after an attempt that failed."""
+def onward(call: Call, trial: Trial, verdict: Verdict) -> Step[Trial]:
+    """Where to go after an attempt that failed. Raises the error of the call when nowhere."""
     error = call.ledger.failures[-1][1]
     if verdict.code in ("deadline", "deadline_slow"):
         raise _too_late(call) from error
     if verdict.action in (Action.FAIL, Action.NEXT_KEY):
         raise error
-    if call.left() < min(MIN_USEFUL, call.request.total / 10):
+    policy = call.router.settings.retry
+    if policy.at_most_once and verdict.billing is not Billing.NONE:
+        raise error
+    if not call.enough():
         raise _too_late(call) from error
-    if verdict.code in _TRANSPARENT and not trial.fresh:
+    if verdict.code in _TRANSPARENT and not call.ledger.free_attempts:
         call.ledger.free_attempts += 1
         admission = call.itinerary.again(trial.candidate)
         if admission is not None:
             return Trial(trial.candidate, admission, fresh=True)
-    if call.ledger.charged >= call.router.settings.retry.max_attempts:
+    if call.ledger.charged >= policy.max_attempts:
         raise _failure(call)
     if verdict.action is Action.RETRY_SAME:
         again = yield from _same(call, trial, verdict)
@@ -299,7 +318,7 @@ def _after(call: Call, trial: Trial, verdict: Verdict) -> Step[Trial]:
     call.itinerary.require(verdict.condition, trial.candidate.model)
     found = yield from call.itinerary.next()
     if found is not None:
-        return Trial(*found)
+        return call.trial(*found)
     if verdict.retry_if_last:
         again = yield from _same(call, trial, verdict)
         if again is not None:
@@ -316,20 +335,21 @@ def _same(call: Call, trial: Trial, verdict: Verdict) -> Step[Trial | None]:
         return None
     if verdict.retry_after is not None:
         pause, reason = spread(verdict.retry_after, router.runtime.random()), "the gateway asked for it"
+        pause = pause if verdict.retry_after > policy.max_sleep else min(pause, policy.max_sleep)
     else:
         bounds = waits(policy)
         bound = [next(bounds) for _ in range(tries)][-1]
         pause, reason = jittered(bound, policy.jitter, router.runtime.random()), "backoff"
-    if (verdict.retry_after is not None and verdict.retry_after > policy.max_sleep) or pause >= call.left():
+    if (verdict.retry_after is not None and pause > policy.max_sleep) or not call.enough(pause):
         return None
     if not router.health.may_retry(trial.candidate.target):
         return None
     call.ledger.waits.append(Wait(pause, reason))
     yield from sleep(pause)
-    if call.left() < min(MIN_USEFUL, call.request.total / 10):
+    if not call.enough():
         raise _too_late(call) from call.ledger.failures[-1][1]
     admission = call.itinerary.again(trial.candidate)
-    return None if admission is None else Trial(trial.candidate, admission)
+    return None if admission is None else call.trial(trial.candidate, admission)
 
 
 def _order(call: Call, trial: Trial) -> Send:

@@ -29,6 +29,7 @@ from routerkit.core.effects import (
     wait_for,
 )
 from routerkit.core.failure import api_error, failure_signal, response_signal
+from routerkit.core.pricing import price_jumps
 from routerkit.core.verdict import Signal, classify
 from routerkit.core.verdict_table import Ending
 from routerkit.errors import APIError, DeadlineExceededError
@@ -50,6 +51,10 @@ _CLOCKS = frozenset({Failure.CONNECT_TIMEOUT, Failure.FIRST_BYTE_TIMEOUT, Failur
 _TOLERANCE = 0.005
 """Seconds by which a transport's clock may run ahead of ours."""
 MAX_PRICE = 10**9
+MIN_PRICE = Decimal("1e-15")
+"""What is smaller and not zero is no price: a billion tokens would not cost a cent."""
+_ID = re.compile(r"(?!(?:.*[/\\])?\.\.(?:[/\\]|$))[!-~]{1,200}")
+"""A model id: visible ASCII, so that none can pass for another one, and no path that climbs."""
 _PRICE = re.compile(r"[0-9]{1,20}(?:\.[0-9]{1,40})?(?:[eE][+-]?[0-9]{1,3})?")
 _PRICES = tuple(field.name for field in attrs.fields(Pricing))
 
@@ -156,8 +161,11 @@ class CatalogCache:
         else:
             outcome = self._read(response)
             if isinstance(outcome, Snapshot):
+                before = self.peek()
                 self._keep(outcome)
-                yield from emit(CatalogRefreshed(self.gateway.name, len(outcome.models)))
+                jumps = () if before is None else price_jumps(before.by_id, outcome.models)
+                news = CatalogRefreshed(self.gateway.name, len(outcome.models), dropped=outcome.dropped, jumps=jumps)
+                yield from emit(news)
                 return outcome
             signal, detail = outcome
         key = None if credential is None else credential.secret
@@ -228,54 +236,88 @@ def parse_catalog(body: Any) -> tuple[list[Model], int]:
     entries = body if isinstance(body, list) else body.get("data") if isinstance(body, dict) else None
     if not isinstance(entries, list):
         return [], 0
+    read = _Reader().model
     models: dict[str, Model] = {}
     for entry in entries[:MAX_MODELS]:
-        model = _model(entry)
+        model = read(entry)
         if model is not None:
             models.setdefault(model.id, model)
     return list(models.values()), len(entries) - len(models)
 
 
-def _model(entry: Any) -> Model | None:
-    identity = entry.get("id") if isinstance(entry, dict) else None
-    if not isinstance(identity, str) or not identity.isprintable() or not 0 < len(identity) <= 200:
-        return None
-    architecture, provider = _dict(entry, "architecture"), _dict(entry, "top_provider")
-    return Model(
-        id=identity,
-        name=_str(entry, "name") or identity,
-        context_length=_context_length(entry),
-        max_completion_tokens=_positive(provider.get("max_completion_tokens")),
-        pricing=Pricing(**{name: price(_dict(entry, "pricing").get(name)) for name in _PRICES}),
-        input_modalities=_words(architecture.get("input_modalities")),
-        output_modalities=_words(architecture.get("output_modalities")),
-        supported_parameters=frozenset(_words(entry.get("supported_parameters"))),
-        created=_positive(entry.get("created")),
-        expiration_date=_str(entry, "expiration_date"),
-        description=_str(entry, "description") or "",
-        raw=entry,
-    )
+class _Reader:
+    """Reads the entries of one list. What many of them have in common is made once and kept once."""
+
+    def __init__(self) -> None:
+        self._pricings: dict[tuple[tuple[str, str], ...], Pricing] = {}
+        self._tuples: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._sets: dict[tuple[str, ...], frozenset[str]] = {}
+
+    def model(self, entry: Any) -> Model | None:
+        identity = entry.get("id") if isinstance(entry, dict) else None
+        if not isinstance(identity, str) or not _ID.fullmatch(identity):
+            return None
+        architecture, provider = _dict(entry, "architecture"), _dict(entry, "top_provider")
+        return Model(
+            id=identity,
+            name=_str(entry, "name") or identity,
+            context_length=_context_length(entry, provider),
+            max_completion_tokens=_positive(provider.get("max_completion_tokens")),
+            pricing=self._pricing(_dict(entry, "pricing")),
+            input_modalities=self._words(architecture.get("input_modalities")),
+            output_modalities=self._words(architecture.get("output_modalities")),
+            supported_parameters=self._set(self._words(entry.get("supported_parameters"))),
+            created=_positive(entry.get("created")),
+            expiration_date=_str(entry, "expiration_date"),
+            description=_str(entry, "description") or "",
+            raw=entry,
+        )
+
+    def _pricing(self, prices: dict[str, Any]) -> Pricing:
+        told = [(name, prices[name]) for name in _PRICES if name in prices]
+        if not all(value.__class__ is str for _, value in told):
+            return _priced(told)  # as keys, 1 and True would be the same
+        key = tuple(told)
+        found = self._pricings.get(key)
+        if found is None:
+            found = self._pricings[key] = _priced(told)
+        return found
+
+    def _words(self, value: Any) -> tuple[str, ...]:
+        if not isinstance(value, list):
+            return ()
+        words = tuple([word for word in value if isinstance(word, str)])
+        return self._tuples.setdefault(words, words)
+
+    def _set(self, words: tuple[str, ...]) -> frozenset[str]:
+        found = self._sets.get(words)
+        if found is None:
+            found = self._sets[words] = frozenset(words)
+        return found
 
 
-def _context_length(entry: dict[str, Any]) -> int | None:
+def _priced(told: list[tuple[str, Any]]) -> Pricing:
+    return Pricing(**{name: price(value) for name, value in told})
+
+
+def _context_length(entry: dict[str, Any], provider: dict[str, Any]) -> int | None:
     """OpenRouter's, vLLM's or llama.cpp's word for it, the first that is there."""
-    known = (
-        entry.get("context_length"),
-        _dict(entry, "top_provider").get("context_length"),
-        entry.get("max_model_len"),
-        _dict(entry, "meta").get("n_ctx"),
+    return (
+        _positive(entry.get("context_length"))
+        or _positive(provider.get("context_length"))
+        or _positive(entry.get("max_model_len"))
+        or _positive(_dict(entry, "meta").get("n_ctx"))
     )
-    return next((size for value in known if (size := _positive(value)) is not None), None)
 
 
 def price(value: Any) -> Decimal | None:
-    """A price as Decimal; negative, missing, not finite or unreadable is ``None``: unknown, never free."""
+    """A price as Decimal; negative, missing, not finite, absurd or unreadable is ``None``: unknown, never free."""
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < MAX_PRICE:
         value = repr(value)
     if not isinstance(value, str) or not _PRICE.fullmatch(value.strip()):
         return None
     number = Decimal(value.strip())
-    return number if number < MAX_PRICE else None
+    return number if MIN_PRICE <= number < MAX_PRICE or not number else None
 
 
 def _dict(entry: dict[str, Any], name: str) -> dict[str, Any]:
@@ -292,7 +334,3 @@ def _positive(value: Any) -> int | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**63 else None
-
-
-def _words(value: Any) -> tuple[str, ...]:
-    return tuple(word for word in value if isinstance(word, str)) if isinstance(value, list) else ()

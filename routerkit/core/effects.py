@@ -50,6 +50,8 @@ class Failure(Word):
     CONNECT = "connect"
     """Refused, unreachable, or a proxy would not connect."""
     CONNECT_TIMEOUT = "connect_timeout"
+    ADDRESS = "address"
+    """The host has an address to which the gateway's settings allow no connection."""
     TLS_VERIFY = "tls_verify"
     """The certificate is not valid for this host."""
     DISCONNECTED = "disconnected"
@@ -78,6 +80,7 @@ class TransportFailure(Exception):  # noqa: N818 - it never reaches a caller
         reused: bool = False,
         detail: str = "",
         status: int | None = None,
+        lag: float = 0.0,
     ) -> None:
         super().__init__(failure, sent, reused, detail)
         self.failure = failure
@@ -87,6 +90,8 @@ class TransportFailure(Exception):  # noqa: N818 - it never reaches a caller
         self.detail = detail
         """A word or two for people, such as ``ConnectionRefusedError``; without header values or bodies."""
         self.status = status
+        self.lag = lag
+        """Seconds by which the end of a time limit was noticed too late: a busy event loop, a process that stood still."""
 
 
 class Cancelled(BaseException):
@@ -97,8 +102,8 @@ class Cancelled(BaseException):
 class HttpRequest:
     method: str
     url: str
-    headers: Mapping[str, str]
-    body: bytes | None = None
+    headers: Mapping[str, str] = attrs.field(repr=False)
+    body: bytes | None = attrs.field(default=None, repr=False)
     credential: Credential | None = None
     """Added by the transport as ``Authorization``, to the credential's own origin only."""
     fresh: bool = False
@@ -110,7 +115,7 @@ class HttpResponse:
     status: int
     headers: Mapping[str, str]
     """Looked up without regard to case."""
-    body: bytes
+    body: bytes = attrs.field(repr=False)
     mock: bool = False
 
 
@@ -201,7 +206,7 @@ class Await:
 
 @attrs.define(eq=False)
 class Deliver:
-    chunks: Sequence[Chunk]
+    chunks: Sequence[Chunk] = attrs.field(repr=False)
 
 
 @attrs.define(eq=False)

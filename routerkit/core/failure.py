@@ -104,6 +104,10 @@ _ADVICE: dict[str, tuple[type[APIError], str]] = {
     ),
     "unexpected_response": (ProtocolError, "the answer is not one of an OpenAI-compatible API"),
     "connect_failed": (APIConnectionError, "no connection to the gateway; check network, proxy and base_url"),
+    "address_not_allowed": (
+        APIConnectionError,
+        "its host has a private address, to which this gateway's settings allow no connection; nothing was sent",
+    ),
     "tls_verify": (APIConnectionError, "the gateway's certificate is not valid; nothing was sent"),
     "stale_connection": (APIConnectionError, "the gateway closed an idle connection"),
     "connection_lost": (APIConnectionError, "the connection broke before the answer began"),
@@ -118,9 +122,15 @@ _ADVICE: dict[str, tuple[type[APIError], str]] = {
     "deadline": (APITimeoutError, "the call's total time was used up"),
     "deadline_slow": (APITimeoutError, "the call's total time was used up"),
     "cancelled": (APIError, "the caller gave up"),
+    "local_lag": (
+        APITimeoutError,
+        "this process stood still while the answer was due (a blocked event loop?), so its model is not blamed",
+    ),
     "local_overload": (APIConnectionError, "this process is out of memory, threads or file descriptors"),
     "response_too_large": (ProtocolError, "the answer is larger than routerkit accepts"),
 }
+
+BOM = b"\xef\xbb\xbf"
 
 _TELLING = (Blame.KEY, Blame.REQUEST, Blame.TENANT)
 
@@ -139,7 +149,7 @@ def failure_signal(failure: TransportFailure, **more: Any) -> Signal:
 def parse_json(data: bytes) -> Any:
     """The value of a JSON text, or ``None`` when it is none. orjson bounds the nesting (1024) and refuses NaN and bad UTF-8."""
     try:
-        return orjson.loads(data)
+        return orjson.loads(data.removeprefix(BOM))
     except ValueError:
         return None
 

@@ -54,6 +54,11 @@ class Refusal:
     gateway_wide: bool = False
     """Whether it holds for every model of the gateway."""
 
+    @property
+    def asked_for(self) -> bool:
+        """Whether it is a cooldown for which the server named the time."""
+        return self.cooldown is not None and self.cooldown.verdict.retry_after is not None
+
 
 @attrs.define(eq=False)
 class TargetHealth:
@@ -118,20 +123,18 @@ class Health:
         now = self._runtime.monotonic()
         with self._lock:
             resting = self._resting(target, key, now)
-            if resting is not None and not (
-                again and resting.cooldown and resting.cooldown.verdict.retry_after is None
-            ):
-                return resting
+            if again:
+                resting = [refusal for refusal in resting if refusal.asked_for]
+            if resting:
+                return self._refusal(target, resting, now)
             entry = self._entry(target, now)
-            gateway = self._gateway(target.gateway)
-            gateway_permit = gateway.acquire(now, lease=lease)
+            gateway_permit = self._gateway(target.gateway).acquire(now, lease=lease)
             if gateway_permit is None:
-                reason = f"the breaker of gateway {target.gateway} is {gateway.state}"
-                return Refusal(reason, gateway.retry_at(now), gateway_wide=True)
+                return self._refusal(target, resting, now)
             permit = entry.breaker.acquire(now, lease=lease, watch=stream)
             if permit is None:
                 gateway_permit.settle(Sample.NEUTRAL, now)
-                return Refusal(f"its breaker is {entry.breaker.state}", entry.breaker.retry_at(now))
+                return self._refusal(target, resting, now)
             if not again:
                 entry.budget.deposit()
             return Admission(self, permit, gateway_permit, now)
@@ -140,17 +143,8 @@ class Health:
         """Why the target would be refused now, without taking anything."""
         now = self._runtime.monotonic()
         with self._lock:
-            resting = self._resting(target, key, now)
-            if resting is not None:
-                return resting
-            gateway = self._gateways.get(target.gateway)
-            if gateway is not None and _refuses(gateway, now):
-                reason = f"the breaker of gateway {target.gateway} is {gateway.state}"
-                return Refusal(reason, gateway.retry_at(now), gateway_wide=True)
-            entry = self._targets.get(target)
-            if entry is not None and _refuses(entry.breaker, now):
-                return Refusal(f"its breaker is {entry.breaker.state}", entry.breaker.retry_at(now))
-            return None
+            refusals = self._refusals(target, self._resting(target, key, now), now)
+            return _last(refusals) if refusals else None
 
     def panic(self, targets: list[Target], *, lease: float) -> tuple[Target, Admission] | None:
         """One probe a second, to the target whose breakers open soonest, for a call that has no other target left."""
@@ -218,9 +212,24 @@ class Health:
                 return self._gateway(gateway)
             return self._entry(Target(gateway, model), self._runtime.monotonic()).breaker
 
-    def _resting(self, target: Target, key: str, now: float) -> Refusal | None:
+    def _refusal(self, target: Target, resting: list[Refusal], now: float) -> Refusal:
+        return _last(self._refusals(target, resting, now))
+
+    def _refusals(self, target: Target, resting: list[Refusal], now: float) -> list[Refusal]:
+        """Everything that stands in the way of a target: its cooldowns, and breakers that refuse."""
+        refusals = [*resting]
+        gateway = self._gateways.get(target.gateway)
+        if gateway is not None and _refuses(gateway, now):
+            reason = f"the breaker of gateway {target.gateway} is {gateway.state}"
+            refusals.append(Refusal(reason, gateway.retry_at(now), gateway_wide=True))
+        entry = self._targets.get(target)
+        if entry is not None and _refuses(entry.breaker, now):
+            refusals.append(Refusal(f"its breaker is {entry.breaker.state}", entry.breaker.retry_at(now)))
+        return refusals
+
+    def _resting(self, target: Target, key: str, now: float) -> list[Refusal]:
         if now >= self._quiet_from:
-            return None
+            return []
         cooldowns = self._cooldowns
         scopes: list[Scope] = [
             ("gateway", target.gateway, ""),
@@ -229,13 +238,14 @@ class Health:
         ]
         if target.model.endswith(":free"):
             scopes.append(("free", target.gateway, key))
+        found = []
         for scope in scopes:
             cooldown = cooldowns.get(scope)
             if cooldown is not None:
                 what = f"{_scope_name(scope)} rests" if scope[0] != "model" else "rests"
                 wide = scope[0] in ("gateway", "key")
-                return Refusal(f"{what} after {cooldown.verdict.code}", cooldown.until, cooldown, wide)
-        return None
+                found.append(Refusal(f"{what} after {cooldown.verdict.code}", cooldown.until, cooldown, wide))
+        return found
 
     def _rest(self, scope: Scope, cooldown: Cooldown) -> None:
         present = self._cooldowns.get(scope)
@@ -302,6 +312,16 @@ def _scope_name(scope: Scope) -> str:
     if kind == "gateway":
         return f"gateway {gateway}"
     return f"the key of {gateway}{' (free models)' if kind == 'free' else ''}"
+
+
+def _last(refusals: list[Refusal]) -> Refusal:
+    """Several refusals of one target as one, which holds until the last of them gives way."""
+    if len(refusals) == 1:
+        return refusals[0]
+    last = max(refusals, key=lambda refusal: float("inf") if refusal.retry_at is None else refusal.retry_at)
+    cooldown = last.cooldown or next((refusal.cooldown for refusal in refusals if refusal.cooldown is not None), None)
+    wide = any(refusal.gateway_wide for refusal in refusals)
+    return attrs.evolve(last, cooldown=cooldown, gateway_wide=wide)
 
 
 def _refuses(breaker: Breaker, now: float) -> bool:

@@ -92,6 +92,7 @@ def parse_hint(headers: Mapping[str, str], body: Any, wall_now: float) -> Hint |
     ``availability.retry_after``     in the body under ``error``: seconds (OpenRouter), a lower bound
     ``x-ratelimit-reset``            from 1e11 epoch milliseconds, from 1e9 epoch seconds, else seconds
     ``error.metadata.headers``       in the body: ``X-RateLimit-Reset``, any case, the same (OpenRouter)
+    ``error.metadata.resets_at``     in the body: RFC 3339 instant, of a budget (OpenRouter)
     ``x-ratelimit-reset-requests``   Go duration (``6m0s``) or seconds (OpenAI); the longer of this and
     ``x-ratelimit-reset-tokens``     this
     ``anthropic-ratelimit-*-reset``  RFC 3339 instant (Anthropic) for ``requests``, ``tokens``,
@@ -164,6 +165,11 @@ def _reset_in_body(answer: _Answer) -> Hint | None:
     return None
 
 
+def _resets_at(answer: _Answer) -> Hint | None:
+    instant = _instant(_child(_child(answer.error, "metadata"), "resets_at"), _TIMESTAMPS)
+    return _hint(_until(instant, answer.now), "error.metadata.resets_at")
+
+
 def _duration_resets(answer: _Answer) -> Hint | None:
     # The longer, because nothing here tells reliably which limit refused: a request can be too large for the
     # tokens left although some are left. After the longer of the two both limits are whole again.
@@ -191,6 +197,7 @@ _SOURCES: tuple[Callable[[_Answer], Hint | None], ...] = (
     _availability,
     _reset,
     _reset_in_body,
+    _resets_at,
     _duration_resets,
     _timestamp_resets,
 )

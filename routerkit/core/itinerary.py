@@ -26,12 +26,19 @@ if TYPE_CHECKING:
     from routerkit.core.router import Router
     from routerkit.types.request import ChatRequest
 
+MIN_USEFUL = 1.0
+"""Seconds that must be left for another attempt to make sense, or a tenth of the call's total where that is less."""
 CATALOG_PATIENCE = 10.0
 """Seconds that a call waits for the catalogue as its last resort, and half of what is left at most."""
 _WAITABLE = frozenset(
     {"rate_limited", "capacity_exhausted", "overloaded", "not_an_api", "edge_error", "edge_error_sent"}
 )
 """Cooldowns that a call may sit out when nothing else is left."""
+
+
+def worthwhile(seconds: float, request: ChatRequest) -> bool:
+    """Whether so much time is enough for an attempt."""
+    return seconds >= min(MIN_USEFUL, request.total / 10)
 
 
 class Itinerary:
@@ -182,7 +189,7 @@ class Itinerary:
         runtime = self._router.runtime
         now = runtime.monotonic()
         pause = spread(max(0.0, min(when for when, _ in resting) - now), runtime.random())
-        if pause > min(self._router.settings.retry.max_sleep, self._deadline - now):
+        if pause > self._router.settings.retry.max_sleep or not worthwhile(self._deadline - now - pause, self._request):
             return False
         self._ledger.waits.append(Wait(pause, "every model rests"))
         yield from sleep(pause)

@@ -1,15 +1,20 @@
-"""What an answer cost, and which models cost no more than others."""
+"""What an answer cost, which models cost no more than others, and which have become a lot dearer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 
 import attrs
 
 from routerkit.types.completion import CostSource, Usage
+from routerkit.types.event import PriceJump
 from routerkit.types.model import Model, Pricing
 
+JUMP = 2
+"""A price that rose to more than this many times what it was has jumped; one that was zero, whatever it is now."""
+MAX_JUMPS = 100
+"""Jumps that are told of at a time."""
 _ZERO = Decimal(0)
 
 
@@ -50,3 +55,19 @@ def _component(price: Pricing, name: str) -> Decimal:
     if value is None and name == "internal_reasoning":
         value = price.completion  # that is what reasoning costs where it has no price of its own
     return _ZERO if value is None else value
+
+
+def price_jumps(before: Mapping[str, Model], now: Iterable[Model]) -> tuple[PriceJump, ...]:
+    """The prices that jumped from one catalogue to the next: as the new one lists them, so many at most."""
+    found: list[PriceJump] = []
+    for model in now:
+        old = before.get(model.id)
+        if old is None or old.pricing == model.pricing:
+            continue
+        for name in ALL:
+            was, is_now = getattr(old.pricing, name), getattr(model.pricing, name)
+            if was is not None and is_now is not None and is_now > was * JUMP:
+                found.append(PriceJump(model.id, name, was, is_now))
+        if len(found) >= MAX_JUMPS:
+            break
+    return tuple(found[:MAX_JUMPS])

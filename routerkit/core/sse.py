@@ -56,6 +56,7 @@ class SSEDecoder:
     __slots__ = (
         "_after_cr",
         "_at_start",
+        "_blanks_in_row",
         "_comments_in_row",
         "_event",
         "_fast_limit",
@@ -87,6 +88,7 @@ class SSEDecoder:
         self._line = bytearray()  # the unfinished line
         self._event = bytearray()  # values of the unfinished event, each followed by LF
         self._comments_in_row = 0
+        self._blanks_in_row = 0  # blank lines that end no event
         self.comments = 0
 
     @property
@@ -162,7 +164,7 @@ class SSEDecoder:
                 return []
             events[0] = events[0][6:]
             events[-1] = events[-1][:-2]
-        self._comments_in_row = 0
+        self._comments_in_row = self._blanks_in_row = 0
         return events
 
     def _by_line(self, data: bytes) -> list[bytes]:
@@ -174,6 +176,8 @@ class SSEDecoder:
                 if values or self._event:
                     events.append(self._dispatch(values))
                     values = []
+                else:
+                    self._blank()
             elif line[:5] == b"data:":
                 values.append(line[6:] if line[5:6] == b" " else line[5:])
             elif line[0] == _COLON:
@@ -205,7 +209,7 @@ class SSEDecoder:
         else:
             payload = b"\n".join(values)
             self._check_event(len(payload))
-        self._comments_in_row = 0
+        self._comments_in_row = self._blanks_in_row = 0
         return payload
 
     def _check_event(self, size: int) -> None:
@@ -216,4 +220,10 @@ class SSEDecoder:
         self.comments += 1
         self._comments_in_row += 1
         if self._comments_in_row > self._max_comments:
+            raise SSELimitError("max_comments", self._max_comments)
+        self._blanks_in_row = 0
+
+    def _blank(self) -> None:
+        self._blanks_in_row += 1
+        if self._blanks_in_row > self._max_comments:
             raise SSELimitError("max_comments", self._max_comments)

@@ -1,38 +1,37 @@
 """The life of a stream: like a completion up to its first content, then delivered as it comes.
 
 A stream is committed at its first text, tool call, reasoning or refusal, not at its headers. Before, a failure moves on to the
-next model and the caller sees nothing of it. After, it is a StreamInterruptedError with what arrived. An end without
-``finish_reason`` and without ``[DONE]`` is a failure, however politely the connection was closed.
+next model and the caller sees nothing of it. After, it is a StreamInterruptedError with what arrived, or, when the
+caller asked for it (``on_interrupt``), the next model's turn behind a marker. An end without ``finish_reason`` and without
+``[DONE]`` is a failure, however politely the connection was closed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from routerkit.core.answer import as_chunk, assemble, has_content, judge
-from routerkit.core.call import MAX_RESPONSE, Call, Result, Trial, pursue, reach
+from routerkit.core.answer import assemble
+from routerkit.core.call import MAX_LAG, Call, Result, Trial, onward, pursue, reach
 from routerkit.core.effects import (
     Cancelled,
     Failure,
     Open,
     Step,
-    StreamResponse,
     TransportFailure,
     close,
     deliver,
     open_stream,
     read,
 )
-from routerkit.core.failure import api_error, parse_json
-from routerkit.core.sse import SSEDecoder, SSELimitError
-from routerkit.core.verdict import OK, Signal, classify, error_object
+from routerkit.core.failure import api_error
+from routerkit.core.intake import Intake
+from routerkit.core.verdict import OK, Signal, classify
 from routerkit.core.verdict_table import Ending
 from routerkit.errors import DeadlineExceededError, RouterKitError, StreamInterruptedError
-from routerkit.types.completion import Chunk, Completion, CostSource
+from routerkit.types.completion import Chunk, Completion, CostSource, StreamMarker, StreamReset, StreamSeam
 from routerkit.types.route import Route
 from routerkit.types.verdict import Billing, Blame, Sample, Verdict
 
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
     from routerkit.core.router import Router
     from routerkit.types.request import ChatRequest
 
-MAX_ERROR_BODY = 64 * 1024
-"""Bytes read of an answer that refuses a stream."""
 LINGER = 5.0
 """Seconds to wait, after ``finish_reason``, for the usage and ``[DONE]`` that follow it."""
 
@@ -57,6 +54,7 @@ class Ended:
     cost: Decimal | None
     cost_source: CostSource
     mock: bool
+    notes: tuple[str, ...]
 
     def completion(self) -> Completion:
         return Completion(
@@ -67,6 +65,7 @@ class Ended:
             cost=self.cost,
             cost_source=self.cost_source,
             mock=self.mock,
+            notes=self.notes,
         )
 
 
@@ -75,7 +74,10 @@ def stream(router: Router, request: ChatRequest) -> Step[Ended]:
     call = Call(router, request)
     try:
         intake = yield from pursue(call, begin)
-        ended = yield from _flow(call, intake)
+        while (signal := (yield from _flow(call, intake))) is not None:
+            intake = yield from _go_on(call, intake, signal)
+        yield from call.record(intake.trial, OK)
+        ended = _ended(call, intake)
     except RouterKitError as error:
         error.route = call.ledger.route(call.now())
         yield from call.close(type(error).__name__)
@@ -85,138 +87,6 @@ def stream(router: Router, request: ChatRequest) -> Step[Ended]:
         raise
     yield from call.close(cost=ended.cost)
     return ended
-
-
-class Intake:
-    """An answer being read: bytes in, chunks out, and what has been seen so far."""
-
-    def __init__(self, trial: Trial, response: StreamResponse, signal: Callable[..., Signal]) -> None:
-        self.trial = trial
-        self._signal = signal
-        self.handle = response.handle
-        self.status = response.status
-        self.headers: Mapping[str, str] = response.headers
-        self.mock = response.mock
-        self.chunks: list[Chunk] = []
-        self.undelivered: list[Chunk] = []
-        self.committed = False
-        """Whether content was seen."""
-        self.finished = False
-        """Whether a ``finish_reason`` was seen."""
-        self.done = False
-        """Whether ``[DONE]`` was seen."""
-        self.over = False
-        """Whether nothing more is expected: after ``[DONE]``, the end of the body, or a failure."""
-        self.failed: Signal | None = None
-        self.last_content = trial.admission.started
-        self._decoder: SSEDecoder | None = None
-        self._head = bytearray()
-        """An answer that is no event stream, read whole."""
-
-    def feed(self, data: bytes, now: float) -> None:
-        """Take in what one read brought; ``b""`` is the end."""
-        if not data:
-            self._end()
-        elif self._decoder is not None:
-            self._take(self._decoder, data, now)
-        else:
-            self._sniff(data, now)
-
-    def taken(self) -> list[Chunk]:
-        """The chunks to hand over now."""
-        chunks, self.undelivered = self.undelivered, []
-        return chunks
-
-    def _sniff(self, data: bytes, now: float) -> None:
-        """Decide by the first byte: gateways send JSON, and proxies HTML, where a stream was asked for."""
-        self._head += data
-        first = self._head.lstrip()[:1]
-        if first and (self.status != 200 or first in b"{[<"):
-            limit = MAX_RESPONSE if self.status == 200 else MAX_ERROR_BODY
-            if len(self._head) >= limit:
-                self._end()
-        elif first:
-            self._decoder = SSEDecoder(max_stream=MAX_RESPONSE)
-            head, self._head = bytes(self._head), bytearray()
-            self._take(self._decoder, head, now)
-
-    def _take(self, decoder: SSEDecoder, data: bytes, now: float) -> None:
-        try:
-            payloads = decoder.feed(data)
-        except SSELimitError:
-            return self._fail(Ending.STREAM_LIMIT)
-        content = False
-        for payload in payloads:
-            if payload == b"[DONE]":
-                self.done = True
-                return self._end()
-            event = parse_json(payload)
-            if not isinstance(event, dict):
-                return self._fail(Ending.MALFORMED)
-            if "error" in event and error_object(event) is not None:
-                return self._fail(Ending.GENERATION_FAILED, event)
-            if not self._keep(event):
-                return self._fail(Ending.GENERATION_FAILED, event)
-            if not content and _holds_content(event):
-                content = self.committed = True
-                self.last_content = now
-        return None
-
-    def _keep(self, event: dict[str, Any]) -> bool:
-        """Keep a chunk, unless it says that the generation failed."""
-        choices = event.get("choices")
-        for choice in choices if isinstance(choices, list) else ():
-            reason = choice.get("finish_reason") if isinstance(choice, dict) else None
-            if reason == "error":
-                return False
-            if reason:
-                self.finished = True
-        chunk = Chunk(event)
-        self.chunks.append(chunk)
-        self.undelivered.append(chunk)
-        return True
-
-    def _end(self) -> None:
-        """The body has ended, or what follows it does not matter."""
-        self.over = True
-        if self._decoder is None:
-            self._end_whole()
-        elif not self.finished and not self.done:
-            self._fail(Ending.TRUNCATED)
-        elif not self.committed:
-            body = assemble(chunk.raw for chunk in self.chunks)
-            ending = judge(body)
-            if ending is not Ending.OK:
-                self._fail(ending, body)
-
-    def _end_whole(self) -> None:
-        """An answer that is no event stream: a refusal, a whole completion, or something foreign."""
-        body = parse_json(bytes(self._head))
-        ending = judge(body) if self.status == 200 else None
-        if ending is Ending.OK:
-            self._keep(as_chunk(body))
-            self.committed = self.finished = True
-        elif self.status == 200 and not self._head.strip():
-            self._fail(Ending.TRUNCATED)
-        else:
-            self._fail(ending, body)
-
-    def _fail(self, ending: Ending | None, body: Any = None) -> None:
-        self.over = True
-        text = bytes(self._head[:2048]) if body is None else b""
-        self.failed = self._signal(status=self.status, headers=self.headers, body=body, text=text, ending=ending)
-
-
-def _holds_content(event: dict[str, Any]) -> bool:
-    try:  # the one shape of nearly every event
-        if event["choices"][0]["delta"]["content"]:
-            return True
-    except (LookupError, TypeError):
-        pass
-    choices = event.get("choices")
-    return isinstance(choices, list) and any(
-        has_content(choice.get("delta")) for choice in choices if isinstance(choice, dict)
-    )
 
 
 def begin(call: Call, trial: Trial) -> Step[Result[Intake]]:
@@ -242,14 +112,16 @@ def begin(call: Call, trial: Trial) -> Step[Result[Intake]]:
     return Result(OK, intake)
 
 
-def _flow(call: Call, intake: Intake) -> Step[Ended]:
-    """A committed stream, to its end."""
+def _flow(call: Call, intake: Intake) -> Step[Signal | None]:
+    """A committed stream, to its end: ``None``, or the signal of what broke it."""
     signal: Signal | None = Signal(ending=Ending.CANCELLED)
     try:
         while True:
             chunks = intake.taken()
             if chunks:
+                handed = call.now()
                 yield from deliver(chunks)
+                intake.last_content += call.now() - handed  # the reader's own time is not the model's
             if intake.over:
                 signal = intake.failed
                 break
@@ -261,10 +133,43 @@ def _flow(call: Call, intake: Intake) -> Step[Ended]:
         yield from close(intake.handle, reusable=signal is None)
         if signal is not None and signal.ending is Ending.CANCELLED:
             yield from call.record(intake.trial, classify(signal))
-    if signal is not None:
-        raise (yield from _interrupted(call, intake, signal))
-    yield from call.record(intake.trial, OK)
-    return _ended(call, intake)
+    return signal
+
+
+def _go_on(call: Call, intake: Intake, signal: Signal) -> Step[Intake]:
+    """What follows a stream that broke: the answer of the next model, if the caller wants one. Raises the interruption."""
+    verdict, error = yield from _interrupted(call, intake, signal)
+    request, kept = call.request, []
+    if request.on_interrupt == "raise":
+        raise error
+    kind: type[StreamMarker] = StreamReset
+    if request.on_interrupt == "continue":
+        tokens = sum(1 for chunk in intake.chunks if chunk.text)  # a chunk holds a token, or a little more
+        continued = call.asked.continued(error.partial_text, tokens)
+        if continued is None or not all(_is_text(chunk) for chunk in intake.chunks):
+            raise error
+        call.request, kept, kind = continued, intake.chunks, StreamSeam
+    try:
+        trial = yield from onward(call, intake.trial, verdict)
+        following = yield from pursue(call, begin, trial)
+    except RouterKitError:
+        raise error  # noqa: B904 - it has its own cause; the attempts since are in the route
+    following.undelivered.insert(0, kind(following.trial.candidate.target.model, verdict.code))
+    following.chunks = kept + following.chunks
+    if kind is StreamSeam:
+        following.notes = (*intake.notes, "continued")
+    else:
+        following.notes = ("restarted",)
+    return following
+
+
+def _is_text(chunk: Chunk) -> bool:
+    """Whether a chunk says nothing but text or thoughts, which another model can go on from."""
+    return not any(
+        choice.delta.raw.get(name)
+        for choice in chunk.choices
+        for name in ("tool_calls", "function_call", "refusal", "images", "audio")
+    )
 
 
 def _advance(call: Call, intake: Intake) -> Step[Signal | None]:
@@ -307,13 +212,15 @@ def _broken(call: Call, intake: Intake, failure: TransportFailure, ending: Endin
     """The signal of a read that failed; a timeout means what the clock that ran out means."""
     if failure.failure is Failure.READ_TIMEOUT and ending is Ending.DEADLINE:
         return call.late_signal(intake.trial, failure.sent)
+    if failure.lag > MAX_LAG:
+        return call.signal(ending=Ending.LAGGED)
     if failure.failure is Failure.READ_TIMEOUT and ending is not None:
         return call.signal(ending=ending)
     return call.signal(failure=failure.failure, sent=failure.sent)
 
 
-def _interrupted(call: Call, intake: Intake, signal: Signal) -> Step[StreamInterruptedError]:
-    """The error of a stream that broke after its first content."""
+def _interrupted(call: Call, intake: Intake, signal: Signal) -> Step[tuple[Verdict, StreamInterruptedError]]:
+    """The verdict on a stream that broke after its first content, entered into the account, and its error."""
     verdict = attrs.evolve(classify(signal), billing=Billing.CONFIRMED)
     trial = intake.trial
     target = trial.candidate.target
@@ -323,6 +230,7 @@ def _interrupted(call: Call, intake: Intake, signal: Signal) -> Step[StreamInter
     yield from call.record(trial, verdict)
     text = "".join(chunk.text for chunk in intake.chunks)
     cause = api_error(verdict, signal, target, key=call.router.settings.api_key)
+    call.ledger.failures.append((verdict, cause))
     error = StreamInterruptedError(
         f"{target}: the stream broke off after {len(text)} characters: {verdict.code}; what arrived is in .partial_text",
         chunks=intake.chunks,
@@ -337,7 +245,7 @@ def _interrupted(call: Call, intake: Intake, signal: Signal) -> Step[StreamInter
     )
     late = verdict.code in ("deadline", "deadline_slow")
     error.__cause__ = DeadlineExceededError(f"the {call.request.total:g} s of the call are over") if late else cause
-    return error
+    return verdict, error
 
 
 def _ended(call: Call, intake: Intake) -> Ended:
@@ -348,9 +256,10 @@ def _ended(call: Call, intake: Intake) -> Ended:
             usage = chunk.raw
             break
     cost, source = call.cost(usage, target.model)
-    return Ended(
-        intake.chunks, target.model, target.gateway, call.ledger.route(call.now(), cost), cost, source, intake.mock
-    )
+    served = {chunk.model for chunk in intake.chunks} - {None}
+    notes = (*intake.notes, "model_changed") if len(served) > 1 else intake.notes
+    route = call.ledger.route(call.now(), cost)
+    return Ended(intake.chunks, target.model, target.gateway, route, cost, source, intake.mock, notes)
 
 
 def _order(call: Call, trial: Trial) -> Open:

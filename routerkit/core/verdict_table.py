@@ -14,6 +14,8 @@ MODEL_COOLDOWN = 5.0
 MODEL_COOLDOWN_CAP = 300.0
 GATEWAY_COOLDOWN_CAP = 60.0
 KEY_COOLDOWN_CAP = 3600.0
+FREE_TIER_COOLDOWN_CAP = 86400.0
+"""Free requests come back at midnight UTC, not before."""
 NEGATIVE_CACHE = 3600.0
 """Seconds for which "no such model" is believed."""
 
@@ -31,6 +33,7 @@ class Ending(Word):
     STREAM_LIMIT = "stream_limit"
     DEADLINE = "deadline"
     CANCELLED = "cancelled"
+    LAGGED = "lagged"
 
 
 @attrs.frozen
@@ -71,7 +74,7 @@ VERDICTS: dict[str, Rule] = {
     "weight_exceeds_budget": Rule(_A.NEXT_MODEL, _B.REQUEST, condition=_C.CHEAPER),
     "permission_denied": Rule(_A.FAIL, _B.KEY),
     "key_budget": Rule(_A.NEXT_KEY, _B.KEY, cooldown=300, hinted=KEY_COOLDOWN_CAP),
-    "free_tier_exhausted": Rule(_A.NEXT_MODEL, _B.KEY, cooldown=60, hinted=KEY_COOLDOWN_CAP),
+    "free_tier_exhausted": Rule(_A.NEXT_MODEL, _B.KEY, cooldown=60, hinted=FREE_TIER_COOLDOWN_CAP),
     "insufficient_quota": Rule(_A.NEXT_KEY, _B.KEY, cooldown=300),
     # the model
     "model_not_found": Rule(_A.NEXT_MODEL, _B.MODEL, cooldown=NEGATIVE_CACHE),
@@ -102,6 +105,7 @@ VERDICTS: dict[str, Rule] = {
     "unexpected_response": Rule(_A.NEXT_MODEL, _B.GATEWAY, _S.FAIL, _M.POSSIBLE),
     # the network
     "connect_failed": Rule(_A.NEXT_GATEWAY, _B.GATEWAY, _S.FAIL),
+    "address_not_allowed": Rule(_A.FAIL, _B.GATEWAY),
     "tls_verify": Rule(_A.FAIL, _B.GATEWAY, _S.FAIL),
     "stale_connection": Rule(_A.RETRY_SAME, billing=_M.POSSIBLE),
     "connection_lost": Rule(_A.NEXT_MODEL, _B.MODEL, _S.FAIL, _M.POSSIBLE, retry_if_last=True),
@@ -118,6 +122,7 @@ VERDICTS: dict[str, Rule] = {
     "deadline": Rule(_A.FAIL, billing=_M.POSSIBLE),
     "deadline_slow": Rule(_A.FAIL, _B.MODEL, _S.SLOW, _M.POSSIBLE),
     "cancelled": Rule(_A.FAIL, billing=_M.POSSIBLE),
+    "local_lag": Rule(_A.NEXT_MODEL, _B.LOCAL, billing=_M.POSSIBLE, retry_if_last=True),
     "local_overload": Rule(_A.FAIL, _B.LOCAL, billing=_M.POSSIBLE),
     "response_too_large": Rule(_A.FAIL, _B.LOCAL, billing=_M.POSSIBLE),
 }
@@ -218,6 +223,7 @@ FAILURES: dict[Failure, str] = {
     Failure.RESOLVE: "connect_failed",
     Failure.CONNECT: "connect_failed",
     Failure.CONNECT_TIMEOUT: "connect_failed",
+    Failure.ADDRESS: "address_not_allowed",
     Failure.TLS_VERIFY: "tls_verify",
     Failure.DISCONNECTED: "connection_lost",
     Failure.FIRST_BYTE_TIMEOUT: "first_byte_timeout",
@@ -238,6 +244,7 @@ ENDINGS: dict[Ending, str] = {
     Ending.FIRST_TOKEN_TIMEOUT: "first_token_timeout",
     Ending.STREAM_LIMIT: "response_too_large",
     Ending.CANCELLED: "cancelled",
+    Ending.LAGGED: "local_lag",
 }
 
 MESSAGES: tuple[tuple[str, str], ...] = (

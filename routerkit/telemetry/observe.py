@@ -60,7 +60,12 @@ def record(event: Event) -> None:
         log.log(level, "breaker of %s: %s", event.scope, event.state)
     elif isinstance(event, CatalogRefreshed):
         if event.error is None:
-            log.debug("catalogue of %s: %d models", event.gateway, event.models)
+            log.debug("catalogue of %s: %d models, %d entries unusable", event.gateway, event.models, event.dropped)
+            for jump in event.jumps:
+                log.warning(
+                    "%s on %s: the price %s rose from %s to %s USD",
+                    *(jump.model, event.gateway, jump.component, jump.before, jump.after),
+                )
         else:
             log.warning(
                 "catalogue of %s could not be read (%s); %d models kept", event.gateway, event.error, event.models

@@ -37,11 +37,11 @@ from routerkit.types.verdict import Sent
 if sys.version_info >= (3, 11):
     from asyncio import Timeout, timeout_at
 
-    _reschedule = Timeout.reschedule
+    _reschedule, _due = Timeout.reschedule, Timeout.when
 else:
     from async_timeout import Timeout, timeout_at
 
-    _reschedule = Timeout.update
+    _reschedule, _due = Timeout.update, Timeout.deadline.fget
 
 LINGER = 0.25
 """Seconds to keep a connection for the last bytes of an answer whose content is complete. Nobody waits meanwhile."""
@@ -354,7 +354,9 @@ class Exchange:
                 progress.timer = timer
                 return await operation()
         except _ERRORS as error:
-            failure = self._failure(_kind(error, progress.sent), name_of(error))
+            due = _due(timer)
+            lag = max(0.0, self._loop.time() - due) if due is not None else 0.0  # of other errors: nothing is due yet
+            failure = self._failure(_kind(error, progress.sent), name_of(error), lag)
         except BaseException:
             self._drop()
             raise
@@ -368,10 +370,10 @@ class Exchange:
         if self._progress.sent is Sent.RESPONDED:
             self._response.close()
 
-    def _failure(self, failure: Failure, detail: str) -> TransportFailure:
+    def _failure(self, failure: Failure, detail: str, lag: float = 0.0) -> TransportFailure:
         sent = self._progress.sent
         status = self._response.status if sent is Sent.RESPONDED else None
-        return TransportFailure(failure, sent, reused=self._progress.reused, detail=detail, status=status)
+        return TransportFailure(failure, sent, reused=self._progress.reused, detail=detail, status=status, lag=lag)
 
 
 def _kind(error: Exception, sent: Sent) -> Failure:

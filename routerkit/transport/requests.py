@@ -81,8 +81,10 @@ class RequestsTransport:
 
     def close(self) -> None:
         """Close idle connections. Those in use close when they are given back."""
+        pools, self._pools = self._pools, {}
         self._adapter.close()
-        self._pools.clear()
+        for pool in pools.values():  # the adapter forgets them only, and an error's traceback may hold one
+            pool.close()
 
     def forget(self) -> None:
         """In a forked child: leave the parent's connections alone, and open our own."""
@@ -235,7 +237,9 @@ class Exchange:
     def _failure(self, error: Exception) -> TransportFailure:
         detail = str(error) if isinstance(error, (MalformedError, TruncatedError)) else name_of(error)
         status = self.status if self._sent is Sent.RESPONDED else None
-        return TransportFailure(_kind(error, self._sent), self._sent, reused=self._reused, detail=detail, status=status)
+        lag = self._clock.lag() if isinstance(error, TimeoutError) else 0.0
+        kind = _kind(error, self._sent)
+        return TransportFailure(kind, self._sent, reused=self._reused, detail=detail, status=status, lag=lag)
 
 
 class _TooLargeError(ValueError):

@@ -27,19 +27,24 @@ POOL_SIZE = 64
 class Clock:
     """What is left of an exchange: no operation may go on after ``until`` or wait longer than ``idle`` seconds."""
 
-    __slots__ = ("idle", "until")
+    __slots__ = ("_due", "idle", "until")
 
     def __init__(self, until: float) -> None:
-        self.until = until
+        self.until = self._due = until
         """On the monotonic clock."""
         self.idle = float("inf")
 
     def left(self) -> float:
         """Seconds that the next operation may take. Raises TimeoutError when there are none."""
-        left = self.until - time.monotonic()
-        if left <= 0:
+        now = time.monotonic()
+        self._due = min(self.until, now + self.idle)
+        if self._due <= now:
             raise TimeoutError
-        return min(left, self.idle)
+        return self._due - now
+
+    def lag(self) -> float:
+        """Seconds since the operation that has just timed out should have."""
+        return max(0.0, time.monotonic() - self._due)
 
 
 class WatchedSocket(socket.socket):

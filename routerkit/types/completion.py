@@ -15,6 +15,21 @@ if TYPE_CHECKING:
 CostSource = Literal["gateway", "catalog", "unknown"]
 """Where a cost comes from: the gateway's own figure, catalogue prices times tokens, or nowhere."""
 
+CONTENT = (
+    "content",
+    "tool_calls",
+    "function_call",
+    "refusal",
+    "reasoning",
+    "reasoning_content",
+    "reasoning_details",
+    "images",
+    "audio",
+)
+"""The fields of a message or delta that hold what a user asked for."""
+MAX_TOKENS = 1_000_000_000
+"""A larger count is nonsense: no model has such a context."""
+
 
 class View:
     """A read-only look at one dict of a gateway's answer."""
@@ -167,7 +182,13 @@ class Usage(View):
     def known(self) -> bool:
         """Whether the gateway sent counts of prompt and completion tokens that can be used."""
         counts = (self.raw.get("prompt_tokens"), self.raw.get("completion_tokens"))
-        return all(isinstance(count, int) and not isinstance(count, bool) and count >= 0 for count in counts)
+        return all(
+            isinstance(count, int) and not isinstance(count, bool) and 0 <= count <= MAX_TOKENS for count in counts
+        )
+
+    def _count(self, name: str) -> int:
+        count = super()._count(name)
+        return count if count <= MAX_TOKENS else 0
 
     @property
     def prompt_tokens(self) -> int:
@@ -270,13 +291,39 @@ class Chunk(_Answer):
         return Message({})
 
     def __repr__(self) -> str:
-        return f"Chunk({len(self.text)} characters, finish_reason={self.finish_reason!r})"
+        return f"{type(self).__name__}({len(self.text)} characters, finish_reason={self.finish_reason!r})"
+
+
+class StreamMarker(Chunk):
+    """A chunk of our own, without text, between what two models said: see ``on_interrupt``."""
+
+    __slots__ = ("reason",)
+
+    def __init__(self, model: str, reason: str) -> None:
+        super().__init__({"object": "chat.completion.chunk", "model": model, "choices": []})
+        self.reason = reason
+        """The verdict on the stream that broke off, such as ``truncated``."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(model={self.model!r}, reason={self.reason!r})"
+
+
+class StreamReset(StreamMarker):
+    """All chunks before this one are void: ``model`` starts the answer anew (``on_interrupt="restart"``)."""
+
+    __slots__ = ()
+
+
+class StreamSeam(StreamMarker):
+    """From here on ``model`` continues what the models before it said (``on_interrupt="continue"``)."""
+
+    __slots__ = ()
 
 
 class Completion(_Answer):
     """A whole answer, with the route that led to it."""
 
-    __slots__ = ("_asked", "cost", "cost_source", "gateway", "mock", "route")
+    __slots__ = ("_asked", "_notes", "cost", "cost_source", "gateway", "mock", "route")
 
     def __init__(
         self,
@@ -288,9 +335,11 @@ class Completion(_Answer):
         cost: Decimal | None = None,
         cost_source: CostSource = "unknown",
         mock: bool = False,
+        notes: tuple[str, ...] = (),
     ) -> None:
         super().__init__(raw)
         self._asked = model
+        self._notes = notes
         self.gateway = gateway
         self.route = route
         """What was tried, in order."""
@@ -304,6 +353,25 @@ class Completion(_Answer):
     def model(self) -> str:
         """The model that served, which may be more exact than the one asked for."""
         return self._str("model") or self._asked
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """What is odd about an answer that counts as one all the same; mostly nothing.
+
+        ``no_content``: neither text nor anything else, as when reasoning used up ``max_tokens``; ``no_finish_reason``;
+        ``usage_missing``; ``usage_implausible``: counts that cannot be; and of streams ``model_changed``: their chunks
+        named several models; ``restarted`` and ``continued``: see ``on_interrupt``.
+        """
+        usage, found = self.raw.get("usage"), []
+        if not any(choice.message.raw.get(name) for choice in self.choices for name in CONTENT):
+            found.append("no_content")
+        if self.finish_reason is None:
+            found.append("no_finish_reason")
+        if not isinstance(usage, dict) or not usage:
+            found.append("usage_missing")
+        elif not self.usage.known:
+            found.append("usage_implausible")
+        return (*found, *self._notes)
 
     @property
     def message(self) -> Message:

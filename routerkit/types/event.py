@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 from typing import TypeAlias
 
 import attrs
@@ -44,12 +45,27 @@ class BreakerChanged:
 
 
 @attrs.frozen
+class PriceJump:
+    """A price of the catalogue has more than doubled, or is no longer zero. It holds from now on."""
+
+    model: str
+    component: str
+    """The field of ``Pricing``, such as ``prompt``."""
+    before: Decimal
+    after: Decimal
+
+
+@attrs.frozen
 class CatalogRefreshed:
     """A gateway's catalogue was fetched, or could not be."""
 
     gateway: str
     models: int
     error: str | None = None
+    dropped: int = 0
+    """Entries without a usable id, or with one that an earlier entry has."""
+    jumps: tuple[PriceJump, ...] = ()
+    """A hundred at most."""
 
 
 Event: TypeAlias = AttemptFinished | CallFinished | BreakerChanged | CatalogRefreshed

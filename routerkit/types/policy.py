@@ -110,6 +110,10 @@ class RetryPolicy:
     """What each first attempt on a target puts into its budget; besides, 1 returns every 10 s."""
     max_sleep: float = attrs.field(default=60.0, validator=number(0, 3600))
     """The longest wait that a server's hint can ask of a call, in seconds."""
+    at_most_once: bool = attrs.field(default=False, validator=_flag)
+    """``True``: a call ends with the first attempt that may have been processed, and so billed; only what was proved not
+    sent, or was refused, is tried again. Gateways know no idempotency keys for completions, so this is the one way never
+    to pay twice."""
 
 
 @attrs.frozen

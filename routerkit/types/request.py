@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
 
 import attrs
 import orjson
@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     Messages: TypeAlias = str | Sequence[Mapping[str, Any] | SupportsToDict]
 
 _DEFAULT_TIMEOUTS = Timeouts()
+
+OnInterrupt: TypeAlias = Literal["raise", "restart", "continue"]
+INTERRUPT_MODES = ("raise", "restart", "continue")
+_LIMITS = ("max_tokens", "max_completion_tokens")
+_TEXT_ONLY = ("tools", "functions", "logprobs", "audio", "modalities", "prediction")
+"""A request with one of these is not continued by another model: what was said is more than text, or must be whole."""
 
 MAX_BODY = 16 * 1024 * 1024
 """Bytes of one request, serialised."""
@@ -102,6 +108,10 @@ class CallOptions(RequestParams, total=False):
     extra_body: Mapping[str, Any] | None
     """Request parameters that routerkit does not know."""
     extra_headers: Mapping[str, str] | None
+    on_interrupt: OnInterrupt | None
+    """Streams: what to do when the answer breaks off after its first content. ``"raise"`` (the default):
+    StreamInterruptedError. ``"restart"``: a :class:`StreamReset`, then the next model's answer from its beginning.
+    ``"continue"``: a :class:`StreamSeam`, then the next model goes on from what was said."""
     allow_any_price: bool
     """Whether catalogue models of any price may answer, as a last resort."""
 
@@ -160,6 +170,7 @@ class ChatRequest:
     headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
     stream: bool = False
     allow_any_price: bool = False
+    on_interrupt: OnInterrupt = "raise"
     tail: bytes = attrs.field(default=b"", repr=False)
     """The serialised request after its model: ``,"messages":…}``."""
 
@@ -176,6 +187,7 @@ class ChatRequest:
         timeouts: Timeouts = _DEFAULT_TIMEOUTS,
         stream: bool = False,
         allow_any_price: bool = False,
+        on_interrupt: OnInterrupt | None = None,
     ) -> ChatRequest:
         """Check and serialise everything. Raises InvalidRequestError."""
         body = _parameters({} if params is None else params)
@@ -191,6 +203,9 @@ class ChatRequest:
                 raise InvalidRequestError(f"{name}={value}: not a number that JSON knows")
         if stream:
             body.setdefault("stream_options", {"include_usage": True})
+        if on_interrupt is not None and (on_interrupt not in INTERRUPT_MODES or not stream):
+            what = f"must be one of {', '.join(INTERRUPT_MODES)}" if stream else "only streams can be interrupted"
+            raise InvalidRequestError(f"on_interrupt={on_interrupt!r}: {what}")
         listed = _message_list(messages)
         return cls(
             messages=listed,
@@ -201,12 +216,34 @@ class ChatRequest:
             headers={} if extra_headers is None else checked_headers(extra_headers),
             stream=stream,
             allow_any_price=allow_any_price,
+            on_interrupt=on_interrupt or "raise",
             tail=_tail(listed, body, stream),
         )
 
     def body(self, model: str, extra: bytes = b"") -> bytes:
         """The JSON for one model; ``extra`` is JSON to put in, such as ``,"usage":{}``."""
         return b'{"model":' + orjson.dumps(model) + extra + self.tail
+
+    def continued(self, text: str, tokens: int) -> ChatRequest | None:
+        """The request for another model to go on after ``text``, of so many tokens; ``None`` where that makes no sense.
+
+        The text becomes the answer's beginning, as a last message of the assistant. Blanks at its end are left out, because
+        some providers refuse them there.
+        """
+        params = {**self.params}
+        form = params.get("response_format")
+        plain = not isinstance(form, Mapping) or form.get("type") == "text"
+        if not plain or params.get("n") not in (None, 1) or any(params.get(name) for name in _TEXT_ONLY):
+            return None
+        for name in _LIMITS:
+            if isinstance(params.get(name), int):
+                params[name] -= tokens
+                if params[name] < 1:
+                    return None
+        messages = _prefilled(self.messages, text.rstrip())
+        if messages is None:
+            return None
+        return attrs.evolve(self, messages=messages, params=params, tail=_tail(messages, params, self.stream))
 
     @property
     def total(self) -> float:
@@ -247,6 +284,15 @@ def _message_list(messages: Messages) -> list[Mapping[str, Any]]:
             )
         listed.append(plain)
     return listed
+
+
+def _prefilled(messages: Sequence[Mapping[str, Any]], text: str) -> list[Mapping[str, Any]] | None:
+    """The messages with the beginning of an answer; a beginning that the caller gave is added to."""
+    *before, last = messages
+    if last["role"] != "assistant":
+        return [*messages, {"role": "assistant", "content": text}] if text else [*messages]
+    said = last.get("content")
+    return [*before, {**last, "content": said + text}] if isinstance(said, str) else None
 
 
 def _to_dict(message: object) -> Mapping[str, Any] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import NoReturn
+from typing import NoReturn, SupportsIndex
 from urllib.parse import urlsplit
 
 _KEY = re.compile(r"[\x21-\x7e]{8,512}")
@@ -17,6 +17,9 @@ class RedactedStr(str):
 
     def __repr__(self) -> str:
         return "'<redacted>'"
+
+    def __getitem__(self, index: SupportsIndex | slice) -> str:
+        return RedactedStr(super().__getitem__(index))  # what is cut short to be shown
 
 
 class Secret:

@@ -1,0 +1,185 @@
+"""An answer being read: bytes in, chunks out, and what has been seen so far. No effects, no clocks of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from routerkit.core.answer import as_chunk, assemble, has_content, judge
+from routerkit.core.effects import StreamResponse
+from routerkit.core.failure import BOM, parse_json
+from routerkit.core.sse import SSEDecoder, SSELimitError
+from routerkit.core.verdict import Signal, error_object
+from routerkit.core.verdict_table import Ending
+from routerkit.types.completion import Chunk
+
+if TYPE_CHECKING:
+    from routerkit.core.call import Trial
+
+MAX_RESPONSE = 64 * 1024 * 1024
+"""Bytes of an answer, decompressed."""
+MAX_ERROR_BODY = 64 * 1024
+"""Bytes read of an answer that refuses a stream."""
+MAX_INDEX = 1024
+"""Of choices and of parallel tool calls: beyond it, an event is nonsense."""
+
+
+class Intake:
+    """See the module. ``signal`` makes the signal of what went wrong."""
+
+    def __init__(self, trial: Trial, response: StreamResponse, signal: Callable[..., Signal]) -> None:
+        self.trial = trial
+        self._signal = signal
+        self.handle = response.handle
+        self.status = response.status
+        self.headers: Mapping[str, str] = response.headers
+        self.mock = response.mock
+        self.notes: tuple[str, ...] = ()
+        """Flags of the completion that it will be."""
+        self.chunks: list[Chunk] = []
+        self.undelivered: list[Chunk] = []
+        self.committed = False
+        """Whether content was seen."""
+        self.finished = False
+        """Whether a ``finish_reason`` was seen."""
+        self.done = False
+        """Whether ``[DONE]`` was seen."""
+        self.over = False
+        """Whether nothing more is expected: after ``[DONE]``, the end of the body, or a failure."""
+        self.failed: Signal | None = None
+        self.last_content = trial.admission.started
+        self._decoder: SSEDecoder | None = None
+        self._head = bytearray()
+        """An answer that is no event stream, read whole."""
+        self._blank = 0
+        """Bytes of blanks before anything else."""
+
+    def feed(self, data: bytes, now: float) -> None:
+        """Take in what one read brought; ``b""`` is the end."""
+        if not data:
+            self._end()
+        elif self._decoder is not None:
+            self._take(self._decoder, data, now)
+        else:
+            self._sniff(data, now)
+
+    def taken(self) -> list[Chunk]:
+        """The chunks to hand over now."""
+        chunks, self.undelivered = self.undelivered, []
+        return chunks
+
+    def _sniff(self, data: bytes, now: float) -> None:
+        """Decide by the first byte: gateways send JSON, and proxies HTML, where a stream was asked for."""
+        if not self._head:
+            begun = data.lstrip()
+            self._blank += len(data) - len(begun)
+            if self._blank > MAX_ERROR_BODY:
+                return self._fail(Ending.STREAM_LIMIT)
+            data = begun
+        self._head += data
+        if len(self._head) < len(BOM) and BOM.startswith(self._head):
+            return None
+        first = self._head[:4].removeprefix(BOM)[:1]
+        if first and (self.status != 200 or first in b"{[<"):
+            limit = MAX_RESPONSE if self.status == 200 else MAX_ERROR_BODY
+            if len(self._head) >= limit:
+                self._end()
+        elif first:
+            self._decoder = SSEDecoder(max_stream=MAX_RESPONSE)
+            head, self._head = bytes(self._head), bytearray()
+            self._take(self._decoder, head, now)
+        return None
+
+    def _take(self, decoder: SSEDecoder, data: bytes, now: float) -> None:
+        try:
+            payloads = decoder.feed(data)
+        except SSELimitError:
+            return self._fail(Ending.STREAM_LIMIT)
+        content = False
+        for payload in payloads:
+            if payload[:6] == b"[DONE]" and not payload[6:].strip():
+                self.done = True
+                return self._end()
+            event = parse_json(payload)
+            if not isinstance(event, dict):
+                if not payload.strip():
+                    continue  # an event without data says nothing
+                return self._fail(Ending.MALFORMED)
+            if ("error" in event or event.get("object") == "error") and error_object(event) is not None:
+                return self._fail(Ending.GENERATION_FAILED, event)
+            wrong = self._keep(event)
+            if wrong is not None:
+                return self._fail(wrong, event if wrong is Ending.GENERATION_FAILED else None)
+            if not content and _holds_content(event):
+                content = self.committed = True
+                self.last_content = now
+        return None
+
+    def _keep(self, event: dict[str, Any]) -> Ending | None:
+        """Keep a chunk, unless it is nonsense or says that the generation failed."""
+        choices = event.get("choices")
+        for choice in choices if isinstance(choices, list) else ():
+            if not isinstance(choice, dict):
+                continue
+            reason = choice.get("finish_reason")
+            if reason == "error" or choice.get("error"):
+                return Ending.GENERATION_FAILED
+            if reason:
+                self.finished = True
+            if choice.get("index") != 0 and _misplaced(choice):
+                return Ending.MALFORMED
+            delta = choice.get("delta")
+            calls = delta.get("tool_calls") if isinstance(delta, dict) else None
+            if isinstance(calls, list) and any(isinstance(call, dict) and _misplaced(call) for call in calls):
+                return Ending.MALFORMED
+        chunk = Chunk(event)
+        self.chunks.append(chunk)
+        self.undelivered.append(chunk)
+        return None
+
+    def _end(self) -> None:
+        """The body has ended, or what follows it does not matter."""
+        self.over = True
+        if self._decoder is None:
+            self._end_whole()
+        elif not self.finished and not self.done:
+            self._fail(Ending.TRUNCATED)
+        elif not self.committed:
+            body = assemble(chunk.raw for chunk in self.chunks)
+            ending = judge(body)
+            if ending is not Ending.OK:
+                self._fail(ending, body)
+
+    def _end_whole(self) -> None:
+        """An answer that is no event stream: a refusal, a whole completion, or something foreign."""
+        body = parse_json(bytes(self._head))
+        ending = judge(body) if self.status == 200 else None
+        if ending is Ending.OK:
+            self._keep(as_chunk(body))
+            self.committed = self.finished = True
+        elif self.status == 200 and not self._head.strip():
+            self._fail(Ending.TRUNCATED)
+        else:
+            self._fail(ending, body)
+
+    def _fail(self, ending: Ending | None, body: Any = None) -> None:
+        self.over = True
+        text = bytes(self._head[:2048]) if body is None else b""
+        self.failed = self._signal(status=self.status, headers=self.headers, body=body, text=text, ending=ending)
+
+
+def _holds_content(event: dict[str, Any]) -> bool:
+    try:  # the one shape of nearly every event
+        if event["choices"][0]["delta"]["content"]:
+            return True
+    except (LookupError, TypeError):
+        pass
+    choices = event.get("choices")
+    return isinstance(choices, list) and any(
+        has_content(choice.get("delta")) for choice in choices if isinstance(choice, dict)
+    )
+
+
+def _misplaced(part: dict[str, Any]) -> bool:
+    index = part.get("index")
+    return isinstance(index, int) and not 0 <= index <= MAX_INDEX
