@@ -33,13 +33,17 @@ python_maximum_signature_line_length = 88
 
 
 class Table(SphinxDirective):
-    """A table made from the library: ``{routerkit-table} variables``, ``verdicts``, or the name of a policy."""
+    """A table made from the library: ``variables``, ``verdicts``, ``failures``, or the name of a policy."""
 
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
         name = self.arguments[0]
-        made = {"variables": tables.variables_table, "verdicts": tables.verdicts_table}
+        made = {
+            "variables": tables.variables_table,
+            "verdicts": tables.verdicts_table,
+            "failures": tables.failures_tables,
+        }
         text = made[name]() if name in made else tables.fields_table(name)
         self.env.note_dependency(tables.__file__)
         place = nodes.container(classes=["routerkit-table"])

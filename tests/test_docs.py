@@ -192,14 +192,21 @@ def test_every_verdict_is_in_the_table_of_errors(tables: ModuleType) -> None:
     rows = {row[0].strip("`"): row for row in cells(tables.verdicts_table())}
     assert list(rows) == list(VERDICTS)
     assert {code for code, row in rows.items() if row[2] != "–"} == set(_ADVICE)
-    assert rows["rate_limited"][2:] == [
-        "`RateLimitError`",
+    assert rows["rate_limited"][2] == "`RateLimitError`"
+
+
+def test_every_verdict_is_on_the_page_of_failures(tables: ModuleType) -> None:
+    parts = tables.failures_tables().split("## ")[1:]
+    rows = {row[1].strip("`"): row for part in parts for row in cells(part.partition("\n\n")[2].strip())}
+    assert rows.keys() == VERDICTS.keys()
+    assert all(row[0] and row[-1] for row in rows.values())
+    assert rows["rate_limited"][2:6] == [
         "the next model; the same when none is left",
         "model",
         "no",
         "5 s, or what the gateway asks, 300 s at most",
     ]
-    assert rows["context_length"][3] == "the next model with a larger context"
+    assert rows["context_length"][2] == "the next model with a larger context"
 
 
 def test_every_field_is_in_the_tables_of_policies(tables: ModuleType) -> None:
@@ -212,7 +219,7 @@ def test_every_field_is_in_the_tables_of_policies(tables: ModuleType) -> None:
 
 
 def test_every_table_is_on_a_page() -> None:
-    assert used_tables() == {"variables", "verdicts", "Timeouts", "RetryPolicy", "BreakerPolicy", "Fault"}
+    assert used_tables() == {"variables", "verdicts", "failures", "Timeouts", "RetryPolicy", "BreakerPolicy", "Fault"}
 
 
 def test_every_keyword_is_in_the_configuration_page() -> None:

@@ -13,7 +13,9 @@ from routerkit.core.answer import judge
 from routerkit.core.effects import Failure, HttpResponse, TransportFailure
 from routerkit.core.failure import _ADVICE, api_error, failure_signal, response_signal
 from routerkit.core.verdict import OK, Signal, classify, error_object, error_words
-from routerkit.core.verdict_table import ENDINGS, FAILURES, MESSAGES, STATUSES, VERDICTS, WORDS, Ending
+from routerkit.core.verdict_notes import NOTES
+from routerkit.core.verdict_table import VERDICTS, Ending
+from routerkit.core.verdict_words import ENDINGS, FAILURES, MESSAGES, STATUSES, WORDS
 from routerkit.errors import APIError
 from routerkit.types.route import Target
 from routerkit.types.verdict import Action, Billing, Blame, Sample, Sent, Verdict
@@ -103,6 +105,7 @@ MEANINGS = {
     "unexpected_redirect": "fail gateway neutral none",
     "unexpected_response": "next_model gateway fail possible",
     "connect_failed": "next_gateway gateway fail none",
+    "address_not_allowed": "fail gateway neutral none",
     "tls_verify": "fail gateway fail none",
     "stale_connection": "retry_same nobody neutral possible",
     "connection_lost": "next_model model fail possible last",
@@ -117,6 +120,7 @@ MEANINGS = {
     "deadline": "fail nobody neutral possible",
     "deadline_slow": "fail model slow possible",
     "cancelled": "fail nobody neutral possible",
+    "local_lag": "next_model local neutral possible last",
     "local_overload": "fail local neutral none",
     "response_too_large": "fail local neutral possible",
 }
@@ -315,6 +319,7 @@ ROWS: list[tuple[str, Signal, str]] = [
     ("33 DNS", network(Failure.RESOLVE, Sent.NOT_SENT), "connect_failed"),
     ("33 refused", network(Failure.CONNECT, Sent.NOT_SENT), "connect_failed"),
     ("33 slow", network(Failure.CONNECT_TIMEOUT, Sent.NOT_SENT), "connect_failed"),
+    ("33 not allowed", network(Failure.ADDRESS, Sent.NOT_SENT), "address_not_allowed"),
     ("34 certificate", network(Failure.TLS_VERIFY, Sent.NOT_SENT), "tls_verify"),
     ("35 stale", network(Failure.DISCONNECTED, reused=True), "stale_connection"),
     ("36 reset", network(Failure.DISCONNECTED), "connection_lost"),
@@ -326,6 +331,7 @@ ROWS: list[tuple[str, Signal, str]] = [
     ("40 deadline", Signal(ending=Ending.DEADLINE), "deadline"),
     ("40 deadline, and slow", Signal(ending=Ending.DEADLINE, outlasted=True), "deadline_slow"),
     ("41 cancelled", Signal(ending=Ending.CANCELLED, sent=Sent.MAYBE), "cancelled"),
+    ("42 a loop that stood still", Signal(ending=Ending.LAGGED, sent=Sent.MAYBE), "local_lag"),
     ("42 ours", network(Failure.LOCAL, Sent.NOT_SENT), "local_overload"),
     ("42 size", network(Failure.TOO_LARGE, Sent.RESPONDED), "response_too_large"),
     ("42 size of a stream", Signal(status=200, ending=Ending.STREAM_LIMIT), "response_too_large"),
@@ -392,6 +398,13 @@ def test_every_table_leads_to_a_verdict() -> None:
     assert ENDINGS.keys() == set(Ending) - {Ending.DEADLINE}
     assert all(fragment == fragment.lower() for fragment, _ in MESSAGES)
     assert all(word == word.lower() for word in WORDS)
+
+
+def test_every_verdict_says_when_it_is_given_and_who_says_so() -> None:
+    notes = {code: note for group in NOTES.values() for code, note in group.items()}
+    assert notes.keys() == VERDICTS.keys()
+    assert sum(map(len, NOTES.values())) == len(notes)
+    assert all(note.when and note.source for note in notes.values())
 
 
 def test_every_verdict_but_ok_has_advice() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import attrs
 
 from routerkit.core.failure import _ADVICE
+from routerkit.core.verdict_notes import NOTES
 from routerkit.core.verdict_table import VERDICTS, Rule
 from routerkit.environment import PREFIXES, VARIABLES, Variable
 from routerkit.types import policy
@@ -56,9 +57,19 @@ def variables_table() -> str:
 
 
 def verdicts_table() -> str:
-    """Every verdict: what it means and what follows."""
-    rows = [(f"`{code}`", *_meaning(code), *_consequences(rule)) for code, rule in VERDICTS.items()]
-    return _table(("Code", "What happened", "Error", "Then", "Blamed", "Billed?", "Rests"), rows)
+    """Every verdict: what it means for whoever catches its error."""
+    rows = [(f"`{code}`", *_meaning(code)) for code in VERDICTS]
+    return _table(("Code", "What happened", "Error"), rows)
+
+
+def failures_tables() -> str:
+    """By subject, what can happen and what follows from it."""
+    heads = ("What is seen", "Verdict", "Then", "Blamed", "Billed?", "Rests", "Who says so")
+    parts = []
+    for subject, notes in NOTES.items():
+        rows = [(note.when, f"`{code}`", *_consequences(VERDICTS[code]), note.source) for code, note in notes.items()]
+        parts.append(f"## {subject[0].upper()}{subject[1:]}\n\n" + _table(heads, rows))
+    return "\n\n".join(parts)
 
 
 def fields_table(name: str) -> str:

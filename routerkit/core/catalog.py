@@ -153,7 +153,7 @@ class CatalogCache:
             MAX_BYTES,
         )
         try:
-            response = yield from send(order)
+            response = yield from _asked(order)
         except TransportFailure as failure:
             if failure.failure in _CLOCKS and self._runtime.monotonic() >= deadline - _TOLERANCE:
                 return self._stale()  # a caller in a hurry says nothing about the gateway
@@ -226,6 +226,16 @@ def _again(error: APIError, seconds: float) -> APIError:
 def _fields(error: APIError) -> dict[str, Any]:
     names = ("status_code", "code", "error_type", "model", "gateway", "request_id")
     return {name: getattr(error, name) for name in names}
+
+
+def _asked(order: Send) -> Step[HttpResponse]:
+    """The answer; asked for once more when the connection had been closed while it was idle. Raises TransportFailure."""
+    try:
+        return (yield from send(order))
+    except TransportFailure as failure:
+        if not failure.reused or failure.failure is not Failure.DISCONNECTED:
+            raise
+    return (yield from send(attrs.evolve(order, request=attrs.evolve(order.request, fresh=True))))
 
 
 def parse_catalog(body: Any) -> tuple[list[Model], int]:

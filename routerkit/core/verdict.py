@@ -1,4 +1,5 @@
-"""What an outcome means: :func:`classify`, one total function over one table (:mod:`routerkit.core.verdict_table`).
+"""What an outcome means: :func:`classify`, one total function over one table (:mod:`routerkit.core.verdict_table`,
+:mod:`routerkit.core.verdict_words`).
 
 Nothing else in the library looks at a status or at an error body. The body beats the status: gateways send errors with HTTP 200
 and unknown models with 400. Within the body, OpenRouter's ``availability`` and ``error_type`` come first, then ``limit_source``,
@@ -14,7 +15,8 @@ import attrs
 
 from routerkit.core.effects import Failure
 from routerkit.core.hints import parse_hint
-from routerkit.core.verdict_table import (
+from routerkit.core.verdict_table import VERDICTS, Ending, Rule
+from routerkit.core.verdict_words import (
     CLOUDFLARE,
     ENDINGS,
     EVEN_OF_FAILURES,
@@ -22,10 +24,7 @@ from routerkit.core.verdict_table import (
     GENERAL,
     MESSAGES,
     STATUSES,
-    VERDICTS,
     WORDS,
-    Ending,
-    Rule,
 )
 from routerkit.types.verdict import Action, Billing, Blame, Sample, Sent, Verdict
 
