@@ -92,7 +92,9 @@ _HOMES = {
             "AllModelsFailedError StreamInterruptedError LimitExceededError BudgetExceededError"
         ),
         "routerkit.types.completion": ("Completion Choice Message ToolCall Usage Chunk StreamReset StreamSeam"),
-        "routerkit.types.event": ("Event AttemptFinished CallFinished BreakerChanged BreakerState CatalogRefreshed PriceJump"),
+        "routerkit.types.event": (
+            "Event AttemptFinished CallFinished BreakerChanged BreakerState CatalogRefreshed PriceJump"
+        ),
         "routerkit.types.fault": ("Fault"),
         "routerkit.types.gateway": ("Gateway"),
         "routerkit.types.model": ("Model Pricing"),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import warnings
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from routerkit.core.effects import Await, Close, Effect, Emit, Open, Read, Send, Sleep, Step
 from routerkit.core.streaming import Ended
-from routerkit.facade import ClientBase, StreamBase, taken
-from routerkit.transport.drive import Done, abandon, advance_async, unwind
+from routerkit.facade import ClientBase, StreamBase, finalizer, taken
+from routerkit.transport.drive import Done, advance_async, unwind
 from routerkit.types.completion import Chunk, Completion
 from routerkit.types.model import Model
 from routerkit.types.route import Plan
@@ -132,7 +132,7 @@ class AsyncClient(ClientBase):
             from routerkit.transport.aiohttp import AiohttpTransport
 
             gateway = self.settings.gateway
-            self._transport = AiohttpTransport(gateway.base_url, gateway.ca_file)
+            self._transport = AiohttpTransport(gateway.base_url, gateway.ca_file, block_private=gateway.block_private)
         return self._transport
 
     def _forked(self) -> None:
@@ -148,7 +148,8 @@ class AsyncStream(StreamBase):
         self._client = client
         self._step: Step[Ended] | None = step
         self._batch: Iterator[Chunk] = iter(())
-        self._begun = False
+        self._finalizer: weakref.finalize[..., Any] | None = None
+        """From the first exchange on, when something is held."""
 
     def __await__(self) -> Generator[Any, Any, Self]:
         return self._begin().__await__()
@@ -183,18 +184,14 @@ class AsyncStream(StreamBase):
         step, self._step = self._step, None
         self._batch = iter(())
         if step is not None:
+            if self._finalizer is not None:
+                self._finalizer.detach()
             unwind(step, self._client._perform_now)
 
     close = aclose
 
-    def __del__(self) -> None:
-        step = getattr(self, "_step", None)
-        if step is not None and self._begun:
-            unwind(step, abandon)
-            warnings.warn("a stream was neither closed nor read to its end", ResourceWarning, stacklevel=2, source=self)
-
     async def _begin(self) -> Self:
-        if not self._begun:
+        if self._finalizer is None:
             await self._advance()
         return self
 
@@ -202,9 +199,15 @@ class AsyncStream(StreamBase):
         step, self._step = self._step, None
         if step is None:
             return
-        self._begun = True
-        outcome = await advance_async(step, self._client._perform, self._client._perform_now)
+        if self._finalizer is None:
+            self._finalizer = finalizer(self, step)
+        try:
+            outcome = await advance_async(step, self._client._perform, self._client._perform_now)
+        except BaseException:
+            self._finalizer.detach()
+            raise
         if isinstance(outcome, Done):
+            self._finalizer.detach()
             self._ended = outcome.value
         else:
             self._step = step

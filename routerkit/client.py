@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from routerkit.core.effects import Await, Close, Emit, Open, Read, Send, Sleep, Step
 from routerkit.core.streaming import Ended
-from routerkit.facade import ClientBase, StreamBase, taken
-from routerkit.transport.drive import Done, abandon, advance, unwind
+from routerkit.facade import ClientBase, StreamBase, finalizer, taken
+from routerkit.transport.drive import Done, advance, unwind
 from routerkit.types.completion import Chunk, Completion
 from routerkit.types.model import Model
 from routerkit.types.route import Plan
@@ -151,7 +150,9 @@ class Client(ClientBase):
                 transport = self._transport
                 if transport is None:
                     gateway = self.settings.gateway
-                    transport = self._transport = RequestsTransport(gateway.base_url, gateway.ca_file)
+                    transport = self._transport = RequestsTransport(
+                        gateway.base_url, gateway.ca_file, block_private=gateway.block_private
+                    )
         return transport
 
     def _forked(self) -> None:
@@ -168,6 +169,7 @@ class Stream(StreamBase):
         self._client = client
         self._step: Step[Ended] | None = step
         self._batch: Iterator[Chunk] = iter(())
+        self._finalizer = finalizer(self, step)
         self._advance()
 
     def __iter__(self) -> Iterator[Chunk]:
@@ -193,6 +195,7 @@ class Stream(StreamBase):
         step, self._step = self._step, None
         self._batch = iter(())
         if step is not None:
+            self._finalizer.detach()
             unwind(step, self._client._perform)
 
     def __enter__(self) -> Self:
@@ -203,18 +206,17 @@ class Stream(StreamBase):
     ) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        step = getattr(self, "_step", None)
-        if step is not None:
-            unwind(step, abandon)
-            warnings.warn("a stream was neither closed nor read to its end", ResourceWarning, stacklevel=2, source=self)
-
     def _advance(self) -> None:
         step, self._step = self._step, None
         if step is None:
             return
-        outcome = advance(step, self._client._perform)
+        try:
+            outcome = advance(step, self._client._perform)
+        except BaseException:
+            self._finalizer.detach()
+            raise
         if isinstance(outcome, Done):
+            self._finalizer.detach()
             self._ended = outcome.value
         else:
             self._step = step

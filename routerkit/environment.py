@@ -190,14 +190,16 @@ _BY_NAME = {variable.name: variable for variable in VARIABLES}
 
 
 class Variables(Mapping[str, str]):
-    """An environment whose ``repr``, and so no traceback, shows a value; keys read from it are hidden likewise."""
+    """An environment whose ``repr``, and so no traceback, shows a value.
+
+    Error trackers go through mappings, so each value is hidden too: keys stand in wrong variables, and others' passwords in theirs.
+    """
 
     def __init__(self, values: Mapping[str, str]) -> None:
         self._values: Mapping[str, str] = values
 
     def __getitem__(self, name: str) -> str:
-        value = self._values[name]
-        return RedactedStr(value) if "KEY" in name else value
+        return RedactedStr(self._values[name])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
@@ -224,10 +226,9 @@ class Environment:
         """The full name and the text of a variable, if it is set to something."""
         names = [prefix + name for prefix in self.prefixes] if _BY_NAME[name].prefixed else [name]
         for full in names:
-            value = self._values.get(full, "")
-            text = value.strip()
+            text = self._values.get(full, "").strip()
             if text:
-                return full, hidden(text) if isinstance(value, RedactedStr) else text
+                return full, hidden(text) if "KEY" in full else text
         return None
 
     def get(self, name: str) -> Any:
@@ -239,9 +240,11 @@ class Environment:
         try:
             return _BY_NAME[name].parse(text)
         except ConfigurationError as error:
-            raise ConfigurationError(f"{full}: {str(error).partition(': ')[2] or error}") from None
+            told = f": {str(error).partition(': ')[2] or error}"
         except InvalidRequestError as error:
-            raise ConfigurationError(f"{full}: {error}") from None
+            told = f": {error}"
         except ValueError as error:
-            shown = f"={text!r}" if len(text) <= _REPEATED else ""
-            raise ConfigurationError(f"{full}{shown}: {error}") from None
+            told = f"={text!r}: {error}" if len(text) <= _REPEATED else f": {error}"
+        # Raised here, and without the text: it may be a key that went into the wrong variable.
+        found, text = None, ""
+        raise ConfigurationError(f"{full}{told}")

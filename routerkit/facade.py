@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
@@ -14,8 +15,9 @@ from routerkit.core.effects import Emit, Step
 from routerkit.core.router import Router
 from routerkit.core.streaming import Ended
 from routerkit.environment import Variables
-from routerkit.errors import ConfigurationError, InvalidRequestError
+from routerkit.errors import ConfigurationError, RouterKitError
 from routerkit.telemetry.observe import Observers
+from routerkit.transport.drive import abandon, unwind
 from routerkit.transport.runtime import SystemRuntime
 from routerkit.types.completion import Completion
 from routerkit.types.policy import Timeouts
@@ -141,14 +143,15 @@ class ClientBase:
 
     def _request(self, messages: Messages, options: CallOptions, *, stream: bool) -> ChatRequest:
         """A call's request, validated. Raises InvalidRequestError."""
-        if self._root._closed:
-            raise ConfigurationError("this client is closed")
-        timeout = options.pop("timeout", None)
-        own = {name: options.pop(name) for name in _OWN if name in options}  # type: ignore[misc]  # the names are literals
-        timeouts = self.settings.timeouts if timeout is None else Timeouts.of(timeout)
+        own: dict[str, Any] = {}
         try:
+            if self._root._closed:
+                raise ConfigurationError("this client is closed")
+            timeout = options.pop("timeout", None)
+            own = {name: options.pop(name) for name in _OWN if name in options}  # type: ignore[misc]  # the names are literals
+            timeouts = self.settings.timeouts if timeout is None else Timeouts.of(timeout)
             return ChatRequest.build(messages, options, timeouts=timeouts, stream=stream, **own)
-        except InvalidRequestError as error:
+        except RouterKitError as error:
             refused = error
         # Error trackers show the locals of frames: those below hold the prompt, in this one it is forgotten.
         del messages, options, own
@@ -187,6 +190,20 @@ class StreamBase:
     def route(self) -> Route | None:
         """What was tried, in order; ``None`` before the stream has ended."""
         return None if self._ended is None else self._ended.route
+
+
+def finalizer(stream: StreamBase, step: Step[Ended]) -> weakref.finalize[[Step[Ended]], Any]:
+    """What gives back what a stream holds when the garbage collector finds it, or the interpreter exits; to be detached when the
+    stream ends.
+
+    It keeps the step out of the garbage: in a reference cycle the collector might end the step before it could clean up.
+    """
+    return weakref.finalize(stream, _abandoned, step)
+
+
+def _abandoned(step: Step[Ended]) -> None:
+    unwind(step, abandon)
+    warnings.warn("a stream was neither closed nor read to its end", ResourceWarning, stacklevel=2)
 
 
 def taken(messages: Messages, options: CallOptions) -> list[dict[str, Any]]:

@@ -23,9 +23,9 @@ import pytest
 import requests
 import trustme
 
-from tests.support import fault_server, replies
-from tests.support.fault_server import Connection, FaultServer, RecordedRequest, closed_port, silent_port
-from tests.support.replies import Part, Reply, Signal
+import routerkit.testing.server
+from routerkit.testing import Connection, FaultServer, RecordedRequest, Reply, Signal, closed_port, replies, silent_port
+from routerkit.testing.replies import Part
 
 CHAT = "/v1/chat/completions"
 MODEL = "a/model"
@@ -647,7 +647,7 @@ def test_what_a_reply_raises_does_not_hide_what_the_test_raises() -> None:
 
 
 def test_a_reply_that_blocks_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fault_server, "PATIENCE", 0.05)
+    monkeypatch.setattr(routerkit.testing.server, "PATIENCE", 0.05)
     go_on = threading.Event()
     with pytest.raises(RuntimeError, match="does a reply sleep"):
         run_with(lambda *_: go_on.wait(5))

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import routerkit
+import routerkit.testing
 
 PACKAGE = Path(routerkit.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -23,11 +24,12 @@ ALLOWED = {
     "core": {"core", "types", "errors"},
     "telemetry": {"telemetry", "types", "errors"},
     "transport": {"transport", "core", "types", "errors"},
-    "facade": {"config", "core", "telemetry", "transport", "types", "errors"},
+    "facade": {"config", "environment", "core", "telemetry", "transport", "types", "errors"},
     "client": {"facade", "core", "transport", "types", "errors"},
     "async_client": {"facade", "core", "transport", "types", "errors"},
+    "testing": {"testing", "client", "async_client", "facade", "transport", "core", "types", "errors"},
 }
-"""Which room may import from which. The command and the package's front door may import from any."""
+"""Which room may import from which. The command and the package's front door may import from any but `testing`."""
 
 IMPURE = {
     "requests",
@@ -68,6 +70,7 @@ def imports(path: Path) -> set[str]:
 def test_arrows_go_one_way(path: Path) -> None:
     here = room("routerkit." + ".".join(path.relative_to(PACKAGE).with_suffix("").parts))
     if here in ("cli", "__init__", "__main__"):
+        assert not [module for module in imports(path) if room(module) == "testing"]
         return
     for module in imports(path):
         if module == "routerkit" or module.startswith("routerkit.__version__"):
@@ -109,6 +112,12 @@ def loaded_after(code: str) -> set[str]:
             "import routerkit; routerkit.AsyncClient(api_key='sk-test-1234567890')",
             {"requests", "urllib3", "aiohttp", "backoff"},
         ),
+        ("import routerkit.testing", {"pytest", "attr", "socket", "threading", "asyncio"}),
+        (
+            "import routerkit.testing as t; t.ScriptedTransport(); t.VirtualRuntime()",
+            {"pytest", "requests", "aiohttp", "asyncio", "routerkit.testing.server"},
+        ),
+        ("import routerkit.testing as t; t.FaultServer()", {"pytest", "requests", "aiohttp", "asyncio"}),
     ],
 )
 def test_nobody_pays_for_what_they_do_not_use(code: str, absent: set[str]) -> None:
@@ -138,6 +147,14 @@ def test_every_public_name_is_there() -> None:
         assert name in dir(routerkit)
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         _ = routerkit.Nothing
+
+
+def test_every_public_name_for_tests_is_there() -> None:
+    for name in routerkit.testing._HOMES:
+        assert getattr(routerkit.testing, name) is not None
+        assert name in dir(routerkit.testing)
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = routerkit.testing.Nothing
 
 
 def test_files_can_be_read_at_a_sitting() -> None:

@@ -303,12 +303,14 @@ def test_default_caps() -> None:
         decode(line + b"x\n\n")
     with pytest.raises(SSELimitError, match="max_event=8388608"):
         decode(b"data: " + b"x" * 4_194_304 + b"\n", b"data: " + b"x" * 4_194_304 + b"\n")
-    with pytest.raises(SSELimitError, match="max_stream=67108864"):
-        decode(*[b"event: ping\n" * 100_000] * 60)
+    with pytest.raises(SSELimitError, match="max_stream=67108864") as caught:
+        decode(*[b"data: " + b"x" * 1_000_000 + b"\n\n"] * 67, b"data: a\n\n" * 15_000)
+    assert caught.value.events.count(b"a") == len(caught.value.events) > 10_000  # those of the same feed
     with pytest.raises(SSELimitError, match="max_comments=10000"):
         decode(b":\n" * 10_001)
-    with pytest.raises(SSELimitError, match="max_comments=10000"):
-        decode(b"data: x\n\n" + b"\n" * 10_001)
+    for idle in (b"\n", b"event: ping\n"):
+        with pytest.raises(SSELimitError, match="max_comments=10000"):
+            decode(b"data: x\n\n" + idle * 100_001)
     assert decode(*[b": busy\n\n" * 9_000, b"data: x\n\n", b"\n" * 9_000]) == [b"x"]
 
 

@@ -254,7 +254,7 @@ ROWS: list[tuple[str, Signal, str]] = [
             headers={k.lower(): v for k, v in RESET_MS.items()},
             metadata={"error_type": "rate_limit_exceeded", "limit_source": "openrouter_free_tier_daily"},
         ),
-        "free_tier_exhausted 3600s",
+        "free_tier_exhausted 7200s",
     ),
     (
         "20 free tier, by message and headers in the body",

@@ -188,11 +188,14 @@ class Breaker:
             self._samples.popleft()
         self._waiting = {permit for permit in self._waiting if permit.started > now - policy.window_seconds}
         hanging = sum(permit.started <= now - policy.slow_first_token for permit in self._waiting)
-        seen = len(self._samples) + hanging
+        hanging = min(hanging, policy.window)
+        # They push the oldest samples out, as they will when they end.
+        recent = [sample for _, sample in self._samples][max(0, len(self._samples) + hanging - policy.window) :]
+        seen = len(recent) + hanging
         if seen < policy.min_samples:
             return
-        failed = sum(sample is Sample.FAIL for _, sample in self._samples)
-        slow = failed + hanging + sum(sample is Sample.SLOW for _, sample in self._samples)
+        failed = recent.count(Sample.FAIL)
+        slow = failed + hanging + recent.count(Sample.SLOW)
         if failed >= policy.failure_rate * seen or slow >= policy.slow_rate * seen:
             self._enter(BreakerState.OPEN, now)
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -27,11 +27,11 @@ from routerkit.core.effects import (
 )
 from routerkit.core.failure import (
     api_error,
-    detail_of,
     failure_signal,
     parse_json,
     remembered_error,
     request_id_of,
+    told,
 )
 from routerkit.core.health import Admission
 from routerkit.core.intake import MAX_RESPONSE
@@ -123,7 +123,7 @@ class Call:
     def http_request(self, trial: Trial) -> HttpRequest:
         router, request = self.router, self.request
         gateway = router.settings.gateway
-        headers = {**router.headers, **request.headers} if request.headers else router.headers
+        headers = merged(router.headers, request.headers) if request.headers else router.headers
         usage = _USAGE if gateway.usage_parameter and "usage" not in request.params else b""
         body = request.body(trial.candidate.target.model, usage)
         return HttpRequest("POST", router.chat_url, headers, body, router.credential, trial.fresh)
@@ -164,7 +164,7 @@ class Call:
         error = api_error(verdict, signal, target, detail, key)
         self.ledger.failures.append((verdict, error))
         trial.status, trial.request_id = signal.status or trial.status, error.request_id or trial.request_id
-        return (yield from self.record(trial, verdict, detail or detail_of(signal, key)))
+        return (yield from self.record(trial, verdict, told(verdict, signal, detail, key)))
 
     def record(self, trial: Trial, verdict: Verdict, detail: str = "") -> Step[Verdict]:
         """Enter an attempt into the account and tell observers."""
@@ -204,6 +204,12 @@ class Call:
         if self.router.observed():
             route = self.ledger.route(self.now(), cost)
             yield from self.router.report(CallFinished(route, error, self.request.stream))
+
+
+def merged(ours: Mapping[str, str], theirs: Mapping[str, str]) -> dict[str, str]:
+    """Headers of which a caller's take the place of ours, however they are capitalised."""
+    taken = {name.lower() for name in theirs}
+    return {**{name: value for name, value in ours.items() if name.lower() not in taken}, **theirs}
 
 
 def complete(router: Router, request: ChatRequest) -> Step[Completion]:
@@ -371,6 +377,8 @@ def _failure(call: Call) -> RouterKitError:
     """The error of a call whose attempts all failed: that of the one target there was, or the collective one."""
     ledger = call.ledger
     verdict, error = ledger.failures[-1]
+    if all(met.blame is Blame.KEY for met, _ in ledger.failures):
+        return error
     if call.itinerary.left:
         return ledger.collective()
     tried = {attempt.target for attempt in ledger.attempts}

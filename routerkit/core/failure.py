@@ -178,6 +178,11 @@ def detail_of(signal: Signal, key: Secret | None = None) -> str:
     return (_LIKE_A_KEY if signal.status == 401 else _KEY).sub("<redacted>", shown)
 
 
+def told(verdict: Verdict, signal: Signal, detail: str = "", key: Secret | None = None) -> str:
+    """What may be repeated of a failure: the transport's detail, or the gateway's words; nothing of moderation."""
+    return "" if verdict.code == "content_policy" else detail or detail_of(signal, key)
+
+
 def _concealed(text: Any, key: Secret | None) -> Any:
     return key.conceal(text) if key is not None and isinstance(text, str) else text
 
@@ -196,10 +201,10 @@ def api_error(
 ) -> APIError:
     """The exception for one attempt's verdict; ``detail`` in place of the gateway's own words."""
     kind, advice = _ADVICE.get(verdict.code, (APIError, verdict.code))
-    told = detail or detail_of(signal, key)
+    said = told(verdict, signal, detail, key)
     status = "" if signal.status is None else f" (HTTP {signal.status})"
     wait = "" if verdict.retry_after is None else f"; it asks to wait {_seconds(verdict.retry_after)}"
-    message = f"{target}: {advice}{status}{wait}" + (f": {told}" if told else "")
+    message = f"{target}: {advice}{status}{wait}" + (f": {said}" if said else "")
     return kind(
         message,
         status_code=signal.status,

@@ -84,6 +84,11 @@ class Admission:
             self._settled = True
             self._health.settle(self._model, self._gateway, sample, blame)
 
+    def reached(self) -> None:
+        """The gateway answers, whatever its model will do: good news of the gateway."""
+        if not self._settled:
+            self._health.reached(self._gateway)
+
 
 class Health:
     def __init__(
@@ -167,6 +172,12 @@ class Health:
         with self._lock:
             model.settle(sample if blame is Blame.MODEL or sample is Sample.OK else Sample.NEUTRAL, now)
             gateway.settle(sample if blame is Blame.GATEWAY or sample is Sample.OK else Sample.NEUTRAL, now)
+
+    def reached(self, gateway: Permit) -> None:
+        """Called by :meth:`Admission.reached`."""
+        now = self._runtime.monotonic()
+        with self._lock:
+            gateway.settle(Sample.OK, now)
 
     def record(self, target: Target, sample: Sample) -> None:
         """A sample on a model after its permit was settled: a stream that broke."""

@@ -49,8 +49,10 @@ class Intake:
         self.failed: Signal | None = None
         self.last_content = trial.admission.started
         self._decoder: SSEDecoder | None = None
+        self._whole = False
+        """Whether the answer is no event stream, and is read whole."""
         self._head = bytearray()
-        """An answer that is no event stream, read whole."""
+        """The whole answer, or what came before it was known which of the two it is."""
         self._blank = 0
         """Bytes of blanks before anything else."""
 
@@ -60,6 +62,8 @@ class Intake:
             self._end()
         elif self._decoder is not None:
             self._take(self._decoder, data, now)
+        elif self._whole:
+            self._gather(data)
         else:
             self._sniff(data, now)
 
@@ -76,25 +80,32 @@ class Intake:
             if self._blank > MAX_ERROR_BODY:
                 return self._fail(Ending.STREAM_LIMIT)
             data = begun
-        self._head += data
-        if len(self._head) < len(BOM) and BOM.startswith(self._head):
-            return None
-        first = self._head[:4].removeprefix(BOM)[:1]
-        if first and (self.status != 200 or first in b"{[<"):
-            limit = MAX_RESPONSE if self.status == 200 else MAX_ERROR_BODY
-            if len(self._head) >= limit:
-                self._end()
-        elif first:
+        head = bytes(self._head[:4]) + data[:4]
+        first = head.removeprefix(BOM)[:1]
+        if not first or BOM.startswith(head):
+            self._head += data
+        elif self.status != 200 or first in b"{[<":
+            self._whole = True
+            self._gather(data)
+        else:
             self._decoder = SSEDecoder(max_stream=MAX_RESPONSE)
-            head, self._head = bytes(self._head), bytearray()
-            self._take(self._decoder, head, now)
+            self._take(self._decoder, bytes(self._head) + data, now)
+            self._head.clear()
         return None
 
+    def _gather(self, data: bytes) -> None:
+        self._head += data
+        if self.status == 200 and len(self._head) > MAX_RESPONSE:
+            self._fail(Ending.STREAM_LIMIT)
+        elif self.status != 200 and len(self._head) >= MAX_ERROR_BODY:
+            self._end()
+
     def _take(self, decoder: SSEDecoder, data: bytes, now: float) -> None:
+        broken = False
         try:
             payloads = decoder.feed(data)
-        except SSELimitError:
-            return self._fail(Ending.STREAM_LIMIT)
+        except SSELimitError as error:
+            payloads, broken = error.events, True
         content = False
         for payload in payloads:
             if payload[:6] == b"[DONE]" and not payload[6:].strip():
@@ -113,7 +124,7 @@ class Intake:
             if not content and _holds_content(event):
                 content = self.committed = True
                 self.last_content = now
-        return None
+        return self._fail(Ending.STREAM_LIMIT) if broken else None
 
     def _keep(self, event: dict[str, Any]) -> Ending | None:
         """Keep a chunk, unless it is nonsense or says that the generation failed."""
@@ -155,9 +166,11 @@ class Intake:
         body = parse_json(bytes(self._head))
         ending = judge(body) if self.status == 200 else None
         if ending is Ending.OK:
-            self._keep(as_chunk(body))
-            self.committed = self.finished = True
-        elif self.status == 200 and not self._head.strip():
+            ending = self._keep(as_chunk(body))
+            self.committed = self.finished = ending is None
+        if ending is None and self.status == 200:
+            return
+        if self.status == 200 and not self._head.strip():
             self._fail(Ending.TRUNCATED)
         else:
             self._fail(ending, body)
@@ -182,4 +195,4 @@ def _holds_content(event: dict[str, Any]) -> bool:
 
 def _misplaced(part: dict[str, Any]) -> bool:
     index = part.get("index")
-    return isinstance(index, int) and not 0 <= index <= MAX_INDEX
+    return isinstance(index, (int, float)) and not 0 <= index <= MAX_INDEX

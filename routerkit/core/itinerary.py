@@ -31,7 +31,15 @@ MIN_USEFUL = 1.0
 CATALOG_PATIENCE = 10.0
 """Seconds that a call waits for the catalogue as its last resort, and half of what is left at most."""
 _WAITABLE = frozenset(
-    {"rate_limited", "capacity_exhausted", "overloaded", "not_an_api", "edge_error", "edge_error_sent"}
+    {
+        "rate_limited",
+        "capacity_exhausted",
+        "overloaded",
+        "in_flight_budget",
+        "not_an_api",
+        "edge_error",
+        "edge_error_sent",
+    }
 )
 """Cooldowns that a call may sit out when nothing else is left."""
 

@@ -21,19 +21,22 @@ searched.
 from __future__ import annotations
 
 _BOM = b"\xef\xbb\xbf"
-_LF, _CR, _COLON = b"\n\r:"  # as numbers: `13 in data` is ten times as fast as `b"\r" in data`
+_IDLE_PER_COMMENT = 10  # a comment may come with its blank line, and with fields that mean nothing here
+_LF, _CR = b"\n\r"  # as numbers: `13 in data` is ten times as fast as `b"\r" in data`
 
 
 class SSELimitError(ValueError):
     """A stream grew past a cap.
 
     ``cap`` names the argument of ``SSEDecoder``, ``limit`` is its size: bytes, or lines for ``max_comments``.
+    ``events`` are those that the same ``feed`` completed before.
     """
 
-    def __init__(self, cap: str, limit: int) -> None:
+    def __init__(self, cap: str, limit: int, events: list[bytes] | None = None) -> None:
         super().__init__(cap, limit)
         self.cap = cap
         self.limit = limit
+        self.events = events or []
 
     def __str__(self) -> str:
         return f"event stream exceeds {self.cap}={self.limit}"
@@ -48,7 +51,8 @@ class SSEDecoder:
 
     Caps, in bytes and inclusive: ``max_line`` one line without its end, ``max_event`` the payload of one
     event, ``max_stream`` everything fed.  ``max_comments`` is the number of comment lines in a row with no
-    event between. Memory held between feeds stays near ``max_line + max_event``.
+    event between, and a tenth of that of blank lines and other fields. Memory held between feeds stays near
+    ``max_line + max_event``.
 
     ``comments`` counts all comment lines so far (keep-alives, not progress).
     """
@@ -56,11 +60,11 @@ class SSEDecoder:
     __slots__ = (
         "_after_cr",
         "_at_start",
-        "_blanks_in_row",
         "_comments_in_row",
         "_event",
         "_fast_limit",
         "_fed",
+        "_idle_in_row",
         "_line",
         "_max_comments",
         "_max_event",
@@ -88,7 +92,7 @@ class SSEDecoder:
         self._line = bytearray()  # the unfinished line
         self._event = bytearray()  # values of the unfinished event, each followed by LF
         self._comments_in_row = 0
-        self._blanks_in_row = 0  # blank lines that end no event
+        self._idle_in_row = 0  # blank lines that end no event, and lines that mean nothing
         self.comments = 0
 
     @property
@@ -100,12 +104,16 @@ class SSEDecoder:
         """Return the ``data`` payload of every event that these bytes complete, oldest first.
 
         Lines of one event are joined by LF. An event with empty ``data`` yields ``b""``; one without any
-        ``data`` field yields nothing. Raises ``SSELimitError`` past a cap; events completed by the same
-        call are lost then, and the decoder is of no further use.
+        ``data`` field yields nothing. Raises ``SSELimitError`` past a cap, with the events completed before; the
+        decoder is of no further use then.
         """
         self._fed += len(data)
         if self._fed > self._max_stream:
-            raise SSELimitError("max_stream", self._max_stream)
+            events = self._decode(data[: self._max_stream - self._fed])
+            raise SSELimitError("max_stream", self._max_stream, events)
+        return self._decode(data)
+
+    def _decode(self, data: bytes) -> list[bytes]:
         if self._at_start and not (data := self._skip_bom(data)):
             return []
         if _CR in data or self._after_cr:
@@ -113,10 +121,14 @@ class SSEDecoder:
         if self._line or not data or data[-1] != _LF:
             data = self._whole_lines(data)
         if not data:
-            return []
-        if self._event or data[:6] != b"data: " or len(data) > self._fast_limit:
-            return self._by_line(data)
-        return self._by_split(data) or self._by_line(data)
+            events = []
+        elif self._event or data[:6] != b"data: " or len(data) > self._fast_limit:
+            events = self._by_line(data)
+        else:
+            events = self._by_split(data) or self._by_line(data)
+        if len(self._line) > self._max_line:
+            raise SSELimitError("max_line", self._max_line, events)
+        return events
 
     def _skip_bom(self, data: bytes) -> bytes:
         """Strip the one leading BOM; until it is decided whether there is one, hold the bytes back."""
@@ -146,8 +158,6 @@ class SSEDecoder:
             whole = b"".join((self._line, memoryview(data)[:cut]))
             self._line.clear()
         self._line += data[cut:]
-        if len(self._line) > self._max_line:
-            raise SSELimitError("max_line", self._max_line)
         return whole
 
     def _by_split(self, data: bytes) -> list[bytes]:
@@ -164,35 +174,39 @@ class SSEDecoder:
                 return []
             events[0] = events[0][6:]
             events[-1] = events[-1][:-2]
-        self._comments_in_row = self._blanks_in_row = 0
+        self._comments_in_row = self._idle_in_row = 0
         return events
 
     def _by_line(self, data: bytes) -> list[bytes]:
         """Interpret whole lines one by one: any input, at a few times the cost of the split."""
         events: list[bytes] = []
+        try:
+            self._interpret(data, events)
+        except SSELimitError as error:
+            error.events = events
+            raise
+        return events
+
+    def _interpret(self, data: bytes, events: list[bytes]) -> None:
         values: list[bytes] = []
-        for line in self._lines(data):
-            if not line:
-                if values or self._event:
-                    events.append(self._dispatch(values))
-                    values = []
-                else:
-                    self._blank()
-            elif line[:5] == b"data:":
+        long = len(data) > self._max_line
+        lines = data.split(b"\n")
+        lines.pop()  # what follows the last LF: nothing
+        for line in lines:
+            if long and len(line) > self._max_line:
+                raise SSELimitError("max_line", self._max_line)
+            if line[:5] == b"data:":
                 values.append(line[6:] if line[5:6] == b" " else line[5:])
-            elif line[0] == _COLON:
+            elif not line and (values or self._event):
+                events.append(self._dispatch(values))
+                values = []
+            elif line[:1] == b":":
                 self._comment()
             elif line == b"data":
                 values.append(b"")
+            else:
+                self._idle()
         self._keep(values)
-        return events
-
-    def _lines(self, data: bytes) -> list[bytes]:
-        lines = data.split(b"\n")
-        lines.pop()  # what follows the last LF: nothing
-        if len(data) > self._max_line and max(map(len, lines)) > self._max_line:
-            raise SSELimitError("max_line", self._max_line)
-        return lines
 
     def _keep(self, values: list[bytes]) -> None:
         if values:
@@ -209,7 +223,7 @@ class SSEDecoder:
         else:
             payload = b"\n".join(values)
             self._check_event(len(payload))
-        self._comments_in_row = self._blanks_in_row = 0
+        self._comments_in_row = self._idle_in_row = 0
         return payload
 
     def _check_event(self, size: int) -> None:
@@ -221,9 +235,9 @@ class SSEDecoder:
         self._comments_in_row += 1
         if self._comments_in_row > self._max_comments:
             raise SSELimitError("max_comments", self._max_comments)
-        self._blanks_in_row = 0
+        self._idle_in_row = 0
 
-    def _blank(self) -> None:
-        self._blanks_in_row += 1
-        if self._blanks_in_row > self._max_comments:
+    def _idle(self) -> None:
+        self._idle_in_row += 1
+        if self._idle_in_row > _IDLE_PER_COMMENT * self._max_comments:
             raise SSELimitError("max_comments", self._max_comments)

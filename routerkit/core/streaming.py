@@ -9,7 +9,7 @@ caller asked for it (``on_interrupt``), the next model's turn behind a marker. A
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -94,6 +94,8 @@ def begin(call: Call, trial: Trial) -> Step[Result[Intake]]:
     response = yield from reach(call, trial, open_stream, _order)
     if isinstance(response, Verdict):
         return Result(response)
+    if response.status == 200 and response.headers.get("content-type", "").startswith("text/event-stream"):
+        trial.admission.reached()
     intake = Intake(trial, response, call.signal)
     signal: Signal | None = Signal(ending=Ending.CANCELLED)
     try:
@@ -250,13 +252,13 @@ def _interrupted(call: Call, intake: Intake, signal: Signal) -> Step[tuple[Verdi
 
 def _ended(call: Call, intake: Intake) -> Ended:
     target = intake.trial.candidate.target
-    usage: dict[str, Any] = {}
+    served = dict.fromkeys(chunk.model for chunk in reversed(intake.chunks) if chunk.model)
+    told = {"usage": None, "model": next(iter(served), None)}
     for chunk in reversed(intake.chunks):
         if isinstance(chunk.raw.get("usage"), dict):
-            usage = chunk.raw
+            told["usage"] = chunk.raw["usage"]
             break
-    cost, source = call.cost(usage, target.model)
-    served = {chunk.model for chunk in intake.chunks} - {None}
+    cost, source = call.cost(told, target.model)
     notes = (*intake.notes, "model_changed") if len(served) > 1 else intake.notes
     route = call.ledger.route(call.now(), cost)
     return Ended(intake.chunks, target.model, target.gateway, route, cost, source, intake.mock, notes)

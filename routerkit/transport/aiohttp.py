@@ -10,6 +10,7 @@ import asyncio
 import atexit
 import contextlib
 import os
+import socket
 import ssl
 import sys
 import weakref
@@ -20,16 +21,28 @@ from typing import Any, TypeVar
 
 import aiohttp
 import attrs
-from aiohttp import BytesPayload, ClientResponse, ClientSession, ClientTimeout, DummyCookieJar, Payload, TCPConnector
+from aiohttp import (
+    AddrInfoType,
+    BytesPayload,
+    ClientResponse,
+    ClientSession,
+    ClientTimeout,
+    DummyCookieJar,
+    Payload,
+    TCPConnector,
+    ThreadedResolver,
+)
+from aiohttp.abc import ResolveResult
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.http import HttpProcessingError
 
 from routerkit.core import effects
 from routerkit.core.effects import Failure, HttpRequest, StreamResponse, TransportFailure
+from routerkit.transport.addresses import AddressNotAllowedError, check_public
 from routerkit.transport.body import decoded
 from routerkit.transport.failures import KEEPALIVE_IDLE, headers_of, is_local, is_readable, name_of
-from routerkit.transport.http1 import MAX_HEAD
+from routerkit.transport.http1 import MAX_HEAD, MAX_INTERIM
 from routerkit.transport.proxies import proxy_for
 from routerkit.transport.tls import tls_context
 from routerkit.types.verdict import Sent
@@ -54,8 +67,9 @@ _ERRORS = (
     ValueError,
     RuntimeError,
     MemoryError,
+    IndexError,
 )
-"""What aiohttp raises when an exchange fails."""
+"""What aiohttp raises when an exchange fails. IndexError: when no connection could be tried, for a reason that is no OSError."""
 
 T = TypeVar("T")
 
@@ -87,6 +101,15 @@ class _Protocol(ResponseHandler):
     """One connection. It knows whether it has served, and leaves no reader waiting once it is lost."""
 
     served = False
+    _interim = 0
+
+    async def read(self) -> Any:
+        """The next head, and what brings its body. Raises HttpProcessingError when interim ones (1xx) do not end."""
+        message, body = await super().read()
+        self._interim = self._interim + 1 if message.code < 200 else 0
+        if self._interim > MAX_INTERIM:
+            raise HttpProcessingError(message="too many interim answers")
+        return message, body
 
     def is_quiet(self) -> bool:
         """Whether the server has sent nothing since the last answer: neither the end of the connection nor stray bytes.
@@ -144,6 +167,21 @@ class Connector(TCPConnector):
         self._closed = True
 
 
+class _PublicResolver(ThreadedResolver):
+    """Resolves names, and refuses those with an address that is not public."""
+
+    async def resolve(self, *args: Any, **kwargs: Any) -> list[ResolveResult]:
+        found = await super().resolve(*args, **kwargs)
+        check_public(each["host"] for each in found)
+        return found
+
+
+def _public_socket(address: AddrInfoType) -> socket.socket:
+    """A socket for an address, also for one that is no name and that no resolver has seen."""
+    check_public([str(address[4][0])])
+    return socket.socket(*address[:3])
+
+
 class _Body(BytesPayload):
     """A request's body, of any size: aiohttp would warn of more than 1 MiB, and read it in pieces from a thread.
 
@@ -168,9 +206,10 @@ def _forget_all() -> None:
 class AiohttpTransport:
     """One per client, for all its tasks and event loops."""
 
-    def __init__(self, base_url: str, ca_file: str | None = None) -> None:
+    def __init__(self, base_url: str, ca_file: str | None = None, *, block_private: bool = False) -> None:
         """Raises ConfigurationError for a proxy that cannot be used or an unreadable ``ca_file``."""
-        self._proxy = proxy_for(base_url)
+        self._proxy = proxy_for(base_url, block_private=block_private)
+        self._block_private = block_private
         self._tls: ssl.SSLContext | bool = True
         if base_url.startswith("https:") or ca_file is not None:
             self._tls = tls_context(ca_file)
@@ -220,7 +259,7 @@ class AiohttpTransport:
         home = self._homes.get(loop)
         if home is None or home.session.closed:
             self._leave_ended()
-            home = self._homes[loop] = _Home(self._proxy, self._tls)
+            home = self._homes[loop] = _Home(self._proxy, self._tls, self._block_private)
             await home.keeper.__anext__()
         return home
 
@@ -234,9 +273,13 @@ class AiohttpTransport:
 class _Home:
     """What belongs to one event loop: a session, the streams that are open on it, and its keeper."""
 
-    def __init__(self, proxy: str | None, tls: ssl.SSLContext | bool) -> None:
+    def __init__(self, proxy: str | None, tls: ssl.SSLContext | bool, block_private: bool) -> None:
+        # Lookups are shared by those who wait for them, and not kept: the system does that, and knows for how long.
+        options: dict[str, Any] = {"limit": 0, "keepalive_timeout": KEEPALIVE_IDLE, "ssl": tls, "ttl_dns_cache": 0}
+        if block_private:
+            options.update(resolver=_PublicResolver(), socket_factory=_public_socket)
         self.session = ClientSession(
-            connector=Connector(limit=0, keepalive_timeout=KEEPALIVE_IDLE, ssl=tls),
+            connector=Connector(**options),
             timeout=_NO_TIMEOUT,
             cookie_jar=DummyCookieJar(),
             auto_decompress=False,
@@ -356,7 +399,7 @@ class Exchange:
         except _ERRORS as error:
             due = _due(timer)
             lag = max(0.0, self._loop.time() - due) if due is not None else 0.0  # of other errors: nothing is due yet
-            failure = self._failure(_kind(error, progress.sent), name_of(error), lag)
+            failure = self._failure(_kind(error, progress.sent), _detail(error), lag)
         except BaseException:
             self._drop()
             raise
@@ -374,6 +417,14 @@ class Exchange:
         sent = self._progress.sent
         status = self._response.status if sent is Sent.RESPONDED else None
         return TransportFailure(failure, sent, reused=self._progress.reused, detail=detail, status=status, lag=lag)
+
+
+def _detail(error: Exception) -> str:
+    if isinstance(error, AddressNotAllowedError):
+        return str(error)
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return f"the proxy answered {error.status}"
+    return name_of(error)
 
 
 def _kind(error: Exception, sent: Sent) -> Failure:
@@ -395,6 +446,8 @@ def _kind(error: Exception, sent: Sent) -> Failure:
 def _connect_kind(error: Exception, late: bool) -> Failure:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return Failure.TLS_VERIFY
+    if isinstance(error, AddressNotAllowedError):
+        return Failure.ADDRESS
     if isinstance(error, (aiohttp.ClientConnectorDNSError, aiohttp.InvalidURL, UnicodeError)):
         return Failure.RESOLVE
     if late:

@@ -71,21 +71,32 @@ async def advance_async(
 def unwind(step: Step[Any], perform_now: Callable[[Effect], Any]) -> None:
     """Tell a step that its caller is gone, and perform what it orders to clean up. It gets no time to wait for anything.
 
-    A step that has ended already notices nothing.
+    What strikes meanwhile, such as another Ctrl-C, tells the step once more, and is raised when it has come to its end. A step
+    that has ended already notices nothing.
     """
+    struck: BaseException | None = None
     try:
         effect = step.throw(Cancelled())
         for _ in range(UNWINDING_STEPS):
             if isinstance(effect, (Close, Emit)):
-                perform_now(effect)
-                effect = step.send(None)
+                try:
+                    perform_now(effect)
+                except BaseException as error:
+                    struck = error
+                    effect = step.throw(Cancelled())
+                else:
+                    effect = step.send(None)
             else:
                 effect = step.throw(Cancelled())
         log.error("a cancelled call did not come to its end")
     except (StopIteration, Cancelled):
         pass
-    except Exception:
-        log.exception("cleaning up after a cancelled call failed")
+    except Exception as error:
+        struck = error
+    if isinstance(struck, Exception):
+        log.error("cleaning up after a cancelled call failed", exc_info=struck)
+    elif struck is not None:
+        raise struck
 
 
 def abandon(order: Effect) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import select
+import ssl
 from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
@@ -66,11 +67,12 @@ def is_local(error: BaseException) -> bool:
 
 
 def name_of(error: BaseException) -> str:
-    """The class of the innermost cause: short, and free of headers, URLs and bodies."""
+    """The class of the innermost cause, with what TLS found wrong: short, and free of headers, URLs and bodies."""
     seen = error
     for _ in range(8):
         inner = getattr(seen, "reason", None) or seen.__cause__ or next(iter(seen.args), None)
         if not isinstance(inner, BaseException):
             break
         seen = inner
-    return type(seen).__name__
+    told = getattr(seen, "verify_message", None) or seen.reason if isinstance(seen, ssl.SSLError) else None
+    return f"{type(seen).__name__}: {told}" if told else type(seen).__name__

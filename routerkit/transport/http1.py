@@ -19,6 +19,9 @@ MAX_HEAD = 65_536
 
 MAX_HEADERS = 128
 
+MAX_INTERIM = 64
+"""Interim answers (1xx) before the last one: some servers send one every few seconds to keep a connection alive."""
+
 _HEAD_END = re.compile(rb"\n\r?\n")
 _STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: .*)?")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?\r\n")

@@ -1,7 +1,7 @@
 """Dev mode's transport: answers are made up, faults follow a script, no byte leaves the process.
 
-It carries a step as a driver would: it performs the step's ``Send``, ``Open``, ``Read`` and ``Close`` itself and hands all other
-effects on. What it answers runs through the same verdicts, breakers and fallbacks as the real thing.
+It performs a step's ``Send``, ``Open``, ``Read`` and ``Close`` itself and hands all other effects on. What it answers runs
+through the same verdicts, breakers and fallbacks as the real thing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from routerkit.core import mock
 from routerkit.core.answer import has_content
 from routerkit.core.catalog import parse_catalog
 from routerkit.core.effects import (
-    Cancelled,
     Close,
     Effect,
     Failure,
@@ -35,6 +34,7 @@ from routerkit.core.effects import (
     sleep,
 )
 from routerkit.core.json_schema import UnsatisfiableSchemaError
+from routerkit.transport.carrier import carried
 from routerkit.types.fault import Fault
 from routerkit.types.gateway import Gateway
 from routerkit.types.model import Model
@@ -75,18 +75,7 @@ class MockTransport:
 
     def carry(self, step: Step[T]) -> Step[T]:
         """The same step, with its exchanges performed here."""
-        try:
-            effect = step.send(None)
-            while True:
-                try:
-                    result = yield from self._perform(effect)
-                except (TransportFailure, Cancelled) as thrown:
-                    effect = step.throw(thrown)
-                else:
-                    effect = step.send(result)
-        except StopIteration as stop:
-            value: T = stop.value
-            return value
+        return carried(step, self._perform)
 
     def _perform(self, effect: Effect) -> Step[Any]:
         if isinstance(effect, Send):

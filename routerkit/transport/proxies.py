@@ -9,10 +9,10 @@ from routerkit.errors import ConfigurationError
 from routerkit.types.gateway import is_loopback
 
 
-def proxy_for(url: str) -> str | None:
+def proxy_for(url: str, *, block_private: bool = False) -> str | None:
     """The proxy for a gateway (``HTTPS_PROXY``, ``ALL_PROXY``, ``NO_PROXY``); none for this machine itself.
 
-    Raises ConfigurationError for one that is not spoken to in HTTP, such as ``socks5://``.
+    Raises ConfigurationError for one that is not spoken to in HTTP, such as ``socks5://``, and for any with ``block_private``.
     """
     parts = urlsplit(url)
     host = parts.hostname or ""
@@ -22,9 +22,16 @@ def proxy_for(url: str) -> str | None:
     proxy = proxies.get(parts.scheme) or proxies.get("all")
     if not proxy:
         return None
+    if block_private:
+        del proxy, proxies  # error trackers show the locals of frames, and these may hold a password
+        raise ConfigurationError(
+            "Gateway(block_private=True): HTTPS_PROXY or ALL_PROXY names a proxy, which looks up addresses itself, so they cannot"
+            " be checked; list the gateway's host in NO_PROXY, or have the proxy refuse private addresses"
+        )
     if "://" not in proxy:
         proxy = f"http://{proxy}"
     scheme = urlsplit(proxy).scheme
     if scheme not in ("http", "https"):
+        del proxy, proxies
         raise ConfigurationError(f"HTTPS_PROXY or ALL_PROXY: {scheme}:// is not supported; name an http:// proxy")
     return proxy

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import ssl
 import time
@@ -22,9 +23,10 @@ from urllib3.poolmanager import PoolManager
 
 from routerkit.core import effects
 from routerkit.core.effects import Failure, StreamResponse, TransportFailure
+from routerkit.transport.addresses import AddressNotAllowedError
 from routerkit.transport.body import decoded
 from routerkit.transport.failures import destination, headers_of, is_local, name_of
-from routerkit.transport.http1 import Head, MalformedError, TruncatedError, parse_head, request_bytes
+from routerkit.transport.http1 import MAX_INTERIM, Head, MalformedError, TruncatedError, parse_head, request_bytes
 from routerkit.transport.proxies import proxy_for
 from routerkit.transport.sockets import Clock, Pool, TLSPool
 from routerkit.types.verdict import Sent
@@ -51,10 +53,13 @@ class Adapter(HTTPAdapter):
 class RequestsTransport:
     """One per client, for all its threads."""
 
-    def __init__(self, base_url: str, ca_file: str | None = None) -> None:
+    _pools: dict[str, Pool]
+
+    def __init__(self, base_url: str, ca_file: str | None = None, *, block_private: bool = False) -> None:
         """Raises ConfigurationError for a proxy that cannot be used."""
         self._ca_file = ca_file
-        self._proxy = proxy_for(base_url)
+        self._block_private = block_private
+        self._proxy = proxy_for(base_url, block_private=block_private)
         self._tls: ssl.SSLContext | None = None
         self._start()
 
@@ -96,7 +101,7 @@ class RequestsTransport:
     def _start(self) -> None:
         self._process = os.getpid()
         self._adapter = Adapter(pool_maxsize=1)
-        self._pools: dict[str, Pool] = {}
+        self._pools = {}
 
     def _new_pool(self, origin: str) -> Pool:
         options: dict[str, Any] = {}
@@ -110,6 +115,7 @@ class RequestsTransport:
         if self._proxy is not None:
             manager = self._adapter.proxy_manager_for(self._proxy, proxy_ssl_context=self._tls)
         pool: Any = manager.connection_from_url(origin, pool_kwargs={**manager.connection_pool_kw, **options})
+        pool.block_private = self._block_private
         return pool  # type: ignore[no-any-return]
 
 
@@ -189,7 +195,7 @@ class Exchange:
         return self._read_head(request.method)
 
     def _read_head(self, method: str) -> Head:
-        data = b""
+        data, interim = b"", 0
         while True:
             head = parse_head(data, method) if data else None
             if head is None:
@@ -198,7 +204,9 @@ class Exchange:
                     raise RemoteDisconnected("no answer")
                 data += piece
             elif head.status < 200 and head.status != HTTPStatus.SWITCHING_PROTOCOLS:
-                data = head.rest
+                data, interim = head.rest, interim + 1
+                if interim > MAX_INTERIM:
+                    raise MalformedError("too many interim answers")
             else:
                 return head
 
@@ -235,7 +243,7 @@ class Exchange:
         self.abandon()
 
     def _failure(self, error: Exception) -> TransportFailure:
-        detail = str(error) if isinstance(error, (MalformedError, TruncatedError)) else name_of(error)
+        detail = _detail(error)
         status = self.status if self._sent is Sent.RESPONDED else None
         lag = self._clock.lag() if isinstance(error, TimeoutError) else 0.0
         kind = _kind(error, self._sent)
@@ -244,6 +252,17 @@ class Exchange:
 
 class _TooLargeError(ValueError):
     pass
+
+
+_PROXY_REFUSAL = re.compile(r"Tunnel connection failed: ([0-9]{3})")
+"""What urllib3 and the standard library say of it."""
+
+
+def _detail(error: Exception) -> str:
+    if isinstance(error, (MalformedError, TruncatedError, AddressNotAllowedError)):
+        return str(error)
+    refusal = _PROXY_REFUSAL.match(str(error))
+    return f"the proxy answered {refusal[1]}" if refusal else name_of(error)
 
 
 def _kind(error: Exception, sent: Sent) -> Failure:
@@ -263,6 +282,8 @@ def _connect_kind(error: Exception) -> Failure:
         return Failure.TLS_VERIFY
     if isinstance(error, socket.gaierror):
         return Failure.RESOLVE
+    if isinstance(error, AddressNotAllowedError):
+        return Failure.ADDRESS
     if isinstance(error, TimeoutError):
         return Failure.CONNECT_TIMEOUT
     return Failure.LOCAL if isinstance(error, ValueError) else Failure.CONNECT

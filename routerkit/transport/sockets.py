@@ -18,7 +18,8 @@ from typing import Any
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from routerkit.transport.failures import KEEPALIVE_IDLE, READ_SIZE, is_readable
+from routerkit.transport.addresses import check_public
+from routerkit.transport.failures import KEEPALIVE_IDLE, READ_SIZE, is_local, is_readable
 
 POOL_SIZE = 64
 """Idle connections kept per gateway. More may be open at a time."""
@@ -61,10 +62,14 @@ class _Connection(HTTPConnection):
     """One connection, from the pool or to be opened."""
 
     clock: Clock
+    block_private: bool
     idle_since = 0.0
 
     def _new_conn(self) -> socket.socket:
-        return _connected(_addresses(self._dns_host, self.port or 80, self.clock), self.clock)
+        addresses = _addresses(self._dns_host, self.port or 80, self.clock)
+        if self.block_private:
+            check_public(address[0] for *_, address in addresses)
+        return _connected(addresses, self.clock)
 
     def can_serve(self) -> bool:
         """Whether it can be used again: neither closed, nor with bytes nobody asked for, nor idle for too long."""
@@ -96,6 +101,8 @@ class Pool(HTTPConnectionPool):
     """Connections to one origin. Their idle ones are held without a lock, which a fork could leave locked for ever."""
 
     ConnectionCls = Connection
+    block_private = False
+    """Whether to connect to public addresses only."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -109,8 +116,12 @@ class Pool(HTTPConnectionPool):
                 connection = self.idle.pop()
             except IndexError:
                 return None
-            if connection.can_serve():
-                return connection
+            try:
+                if connection.can_serve():
+                    return connection
+            except BaseException:  # an interrupt: it is nobody's now
+                connection.close()
+                raise
             connection.close()
 
     def checkin(self, connection: Any) -> None:
@@ -130,6 +141,7 @@ class Pool(HTTPConnectionPool):
         """A new connection, through the proxy if there is one."""
         connection: Any = self._new_conn()
         connection.clock = clock
+        connection.block_private = self.block_private
         connection.timeout = clock.left()
         try:
             if self.proxy is not None:
@@ -189,22 +201,30 @@ def _addresses(host: str, port: int, clock: Clock) -> list[Any]:
 
 
 def _connected(addresses: list[Any], clock: Clock) -> socket.socket:
-    """The first address that answers; each gets its share of the time that is left."""
-    failure = OSError("the host has no address")
+    """The first address that answers; each gets its share of the time that is left.
+
+    Raises what the last one failed with. It is a matter of this process only if it was for all of them: a machine without IPv6
+    has no address of its own to reach such a one from.
+    """
+    failure: OSError | None = None
     for place, (family, kind, protocol, _, address) in enumerate(addresses):
-        sock = WatchedSocket(family, kind, protocol)
-        sock.clock = clock
         try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.settimeout(clock.left() / (len(addresses) - place))
-            sock.connect(address)
-            sock.settimeout(clock.left())
+            return _dialled(WatchedSocket(family, kind, protocol), address, len(addresses) - place, clock)
         except OSError as error:
-            sock.close()
-            failure = error
-        except BaseException:
-            sock.close()
-            raise
-        else:
-            return sock
-    raise failure
+            if failure is None or is_local(failure) or not is_local(error):
+                failure = error
+    raise failure or OSError("the host has no address")
+
+
+def _dialled(sock: WatchedSocket, address: Any, shares: int, clock: Clock) -> socket.socket:
+    """The socket, connected in its share of the time that is left."""
+    try:
+        sock.clock = clock
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.settimeout(clock.left() / shares)
+        sock.connect(address)
+        sock.settimeout(clock.left())
+    except BaseException:
+        sock.close()
+        raise
+    return sock

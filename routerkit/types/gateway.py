@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import attrs
 
 from routerkit.errors import ConfigurationError
+
+_NUMBER = re.compile(r"(.*\.)?([0-9]+|0x[0-9a-f]*)\.?")
+"""Hosts that are IPv4 addresses to a resolver, some in disguise: 2130706433 and 0x7f.1 mean 127.0.0.1 (WHATWG's URL standard)."""
+_HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?")
 
 
 def checked_url(url: object, name: str = "base_url") -> str:
@@ -22,7 +26,7 @@ def checked_url(url: object, name: str = "base_url") -> str:
         )
     try:
         parts = urlsplit(url.strip())
-        host, _ = parts.hostname, parts.port
+        host, port = parts.hostname, parts.port
     except ValueError:
         raise ConfigurationError(f"{name}: host or port is not valid") from None
     if "@" in parts.netloc:
@@ -31,11 +35,37 @@ def checked_url(url: object, name: str = "base_url") -> str:
         raise ConfigurationError(
             f"{name}: must begin with https:// (or http:// for a server on this machine) and name a host"
         )
+    if _NUMBER.fullmatch(host) and not _is_address(host):
+        raise ConfigurationError(f"{name}: an IPv4 address must be written as four decimal numbers, such as 127.0.0.1")
+    if not _is_host(host, parts.netloc) or port == 0:
+        raise ConfigurationError(f"{name}: host or port is not valid")
     if parts.query or parts.fragment:
         raise ConfigurationError(f"{name}: must not have a query or fragment")
+    if any(segment in (".", "..") for segment in unquote(parts.path).split("/")):
+        raise ConfigurationError(f"{name}: must not have dots for a path segment")
     if parts.scheme == "http" and not is_loopback(host):
         raise ConfigurationError(f"{name}: http:// would send the key in the clear to {host}; use https://")
-    return urlunsplit((parts.scheme, parts.netloc.lower(), parts.path.rstrip("/"), "", ""))
+    netloc = f"[{host}]" if ":" in host else host
+    netloc += "" if port is None else f":{port}"
+    return urlunsplit((parts.scheme, netloc, parts.path.rstrip("/"), "", ""))
+
+
+def _is_host(host: str, netloc: str) -> bool:
+    """Whether it is a name or an address, of which every reader makes the same; nothing percent-encoded, no zones."""
+    if "[" in netloc:
+        try:
+            return ipaddress.IPv6Address(host).scope_id is None
+        except ValueError:
+            return False
+    return len(host) <= 253 and _HOST.fullmatch(host) is not None
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def is_loopback(host: str) -> bool:
@@ -54,6 +84,11 @@ def _checked_name(name: object) -> str:
     raise ConfigurationError(f"Gateway(name={name!r}): must be 1 to 100 letters, digits or . _ : -")
 
 
+def _path(_: object, __: attrs.Attribute[str], value: object) -> None:
+    if not isinstance(value, str) or not re.fullmatch(r"/[\x21-\x7e]*", value):
+        raise ConfigurationError("Gateway(catalog_path=…): must begin with / and be printable ASCII")
+
+
 @attrs.frozen
 class Gateway:
     """An OpenAI-compatible service: where it is, and what its habits are.
@@ -65,7 +100,7 @@ class Gateway:
     base_url: str = attrs.field(converter=checked_url)
     label: str = ""
     """The name as people write it; ``name`` when empty."""
-    catalog_path: str = "/models"
+    catalog_path: str = attrs.field(default="/models", validator=_path)
     """Where the list of models is, below ``base_url``."""
     key_required: bool = False
     title_header: str | None = None
@@ -74,6 +109,9 @@ class Gateway:
     """Whether ``usage: {"include": true}`` makes its answers tell their cost."""
     ca_file: str | None = None
     """A PEM file of certificate authorities to trust besides the usual ones, for gateways inside a company."""
+    block_private: bool = False
+    """Whether to connect to public addresses only, for a base URL that comes from your users: what resolves to this machine, to
+    your network or to a cloud's metadata is not connected to (`address_not_allowed`). Excludes proxies, which resolve names."""
     insures_failures: bool = False
     """Whether answers that are empty or end in an error are never billed (OpenRouter's zero-completion insurance)."""
 

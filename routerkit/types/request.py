@@ -123,16 +123,18 @@ def checked_model(model: object) -> str:
     """A model id that can stand in JSON, a URL and a log line as it is."""
     if isinstance(model, str) and _MODEL_ID.fullmatch(model):
         return model
-    shown = repr(model)
-    raise InvalidRequestError(
-        f"model={shown if len(shown) <= 80 else shown[:80] + '…'}: not a model id; one looks like 'openai/gpt-4o' or 'llama3:8b'"
-    )
+    raise InvalidRequestError(f"model={_shown(model)}: not a model id; one looks like 'openai/gpt-4o' or 'llama3:8b'")
+
+
+def _shown(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 80 else shown[:80] + "…"
 
 
 def checked_models(models: object, name: str = "fallback_models") -> tuple[str, ...]:
     """Several model ids, from any iterable but a bare string."""
     if isinstance(models, str) or not isinstance(models, Iterable):
-        raise InvalidRequestError(f"{name}={models!r}: must be a list of model ids")
+        raise InvalidRequestError(f"{name}={_shown(models)}: must be a list of model ids")
     return tuple(checked_model(model) for model in models)
 
 
@@ -140,12 +142,14 @@ def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """Headers that a caller may add. Refused: those that routerkit sets itself, and values that are not printable ASCII."""
     if not isinstance(headers, Mapping):
         raise InvalidRequestError("extra_headers: must be a dict of strings")
-    checked = {}
+    checked: dict[str, str] = {}
     for name, value in headers.items():
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
             raise InvalidRequestError("extra_headers: a header name is not valid")
         if name.lower() in _OURS:
             raise InvalidRequestError(f"extra_headers: {name} is set by routerkit")
+        if name.lower() in {other.lower() for other in checked}:
+            raise InvalidRequestError(f"extra_headers: {name} is there twice")
         checked[name] = checked_header_value(value, f"extra_headers: {name}")
     return checked
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import trustme
 
 from tests.support.facades import FACADES, AsyncCaller, SyncCaller
 from tests.support.fault_server import FaultServer
+from tests.support.network import Dialled, Names, forget_proxies
 
 
 @pytest.fixture(params=FACADES)
@@ -19,3 +21,27 @@ def facade(request: pytest.FixtureRequest) -> type[SyncCaller | AsyncCaller]:
 def server() -> Iterator[FaultServer]:
     with FaultServer() as server:
         yield server
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> Names:
+    """What the machine's resolver says. Proxies of the environment are forgotten."""
+    forget_proxies(monkeypatch)
+    return Names(monkeypatch)
+
+
+@pytest.fixture
+def dialled(monkeypatch: pytest.MonkeyPatch) -> Dialled:
+    return Dialled(monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="session")
+def ca_file(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("ca") / "ca.pem"
+    authority.cert_pem.write_to_path(str(path))
+    return str(path)
