@@ -563,7 +563,7 @@ def test_urls(url: str, expected: str) -> None:
         ("http://[::2]/v1", "in the clear"),
         ("http://127.0.0.1.evil.example/v1", "in the clear"),
         ("http://localhost.evil.example/v1", "in the clear"),
-        ("http://2130706433/v1", "in the clear"),
+        ("http://2130706433/v1", "four decimal numbers"),
         ("https://me:hunter22@example.com/v1", "must not hold a user or password"),
         ("https://hunter22@example.com/v1", "must not hold a user or password"),
         ("http://127.0.0.1:80@evil.example/v1", "must not hold a user or password"),

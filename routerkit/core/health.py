@@ -54,10 +54,8 @@ class Refusal:
     gateway_wide: bool = False
     """Whether it holds for every model of the gateway."""
 
-    @property
-    def asked_for(self) -> bool:
-        """Whether it is a cooldown for which the server named the time."""
-        return self.cooldown is not None and self.cooldown.verdict.retry_after is not None
+    passing: bool = False
+    """Whether it is a model's own cooldown of a length that no server asked for: a call that waited need not heed it."""
 
 
 @attrs.define(eq=False)
@@ -129,7 +127,7 @@ class Health:
         with self._lock:
             resting = self._resting(target, key, now)
             if again:
-                resting = [refusal for refusal in resting if refusal.asked_for]
+                resting = [refusal for refusal in resting if not refusal.passing]
             if resting:
                 return self._refusal(target, resting, now)
             entry = self._entry(target, now)
@@ -255,7 +253,9 @@ class Health:
             if cooldown is not None:
                 what = f"{_scope_name(scope)} rests" if scope[0] != "model" else "rests"
                 wide = scope[0] in ("gateway", "key")
-                found.append(Refusal(f"{what} after {cooldown.verdict.code}", cooldown.until, cooldown, wide))
+                passing = scope[0] == "model" and cooldown.verdict.retry_after is None
+                reason = f"{what} after {cooldown.verdict.code}"
+                found.append(Refusal(reason, cooldown.until, cooldown, wide, passing))
         return found
 
     def _rest(self, scope: Scope, cooldown: Cooldown) -> None:
