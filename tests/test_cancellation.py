@@ -1,44 +1,69 @@
-"""Cancelled at the n-th effect, for every n: connections closed, permits back, the account closed."""
+"""Cancelled at the n-th effect, for every n, once and again: connections closed, permits back, the account closed."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from routerkit import CallFinished, RouterKitError
 from routerkit.config import settings_from
-from routerkit.core.effects import Deliver, Emit, Step
+from routerkit.core.breaker import Breaker
+from routerkit.core.effects import (
+    Cancelled,
+    Close,
+    Deliver,
+    Effect,
+    Emit,
+    Failure,
+    Open,
+    Read,
+    Send,
+    Step,
+    TransportFailure,
+)
 from routerkit.core.health import Admission
 from routerkit.core.router import Router
+from routerkit.transport.drive import Done, advance, unwind
+from routerkit.types.event import BreakerState
 from routerkit.types.policy import Timeouts
 from routerkit.types.request import ChatRequest
 from routerkit.types.route import Target
-from routerkit.types.verdict import Sample
+from routerkit.types.verdict import Sample, Sent
 from tests.support import replies as r
 from tests.support.virtual import Interruption, VirtualGateway
 
+Begin = Callable[[], tuple[VirtualGateway, Router]]
 MODELS = ("a/one", "b/two", "c/three")
 
 
-def request(*, stream: bool) -> ChatRequest:
+def request(*, stream: bool, **options: Any) -> ChatRequest:
     return ChatRequest.build(
         "Hello",
         {},
-        model=MODELS[0],
-        fallback_models=MODELS[1:],
         extra_body=None,
         extra_headers=None,
         timeouts=Timeouts(),
         stream=stream,
+        **{"model": MODELS[0], "fallback_models": MODELS[1:], **options},
     )
+
+
+def broken(on_interrupt: str) -> ChatRequest:
+    """One for a stream that breaks amid its text, twice, before a third model comes to an end."""
+    return request(stream=True, on_interrupt=on_interrupt, model="e/five", fallback_models=["f/six", "g/seven"])
 
 
 CALLS: dict[str, Callable[[Router], Step[Any]]] = {
     "complete": lambda router: router.complete(request(stream=False)),
     "stream": lambda router: router.stream(request(stream=True)),
+    "stream that restarts": lambda router: router.stream(broken("restart")),
+    "stream that continues": lambda router: router.stream(broken("continue")),
     "models": lambda router: router.models(Timeouts()),
+    "model": lambda router: router.model("d/four:free", Timeouts()),
     "explain": lambda router: router.explain(request(stream=False)),
 }
 
@@ -53,6 +78,8 @@ def gateway() -> VirtualGateway:
         {"data": [r.catalog_model("d/four:free", pricing={"prompt": "0", "completion": "0"})]}
     )
     gateway.script("d/four:free", r.error(502), r.completion())
+    gateway.script("e/five", r.stream(r.role(), "one ", "two ", r.cut()))
+    gateway.script("f/six", r.stream(r.role(), "three ", r.reset()))
     return gateway
 
 
@@ -60,49 +87,231 @@ def router_for(gateway: VirtualGateway) -> Router:
     return Router(settings_from({}, base_url="http://127.0.0.1:1/v1", api_key="sk-test-1234567890"), gateway.runtime)
 
 
-def effects_of(call: Callable[[Router], Step[Any]]) -> int:
-    counting = gateway()
-    try:
-        counting.run(call(router_for(counting)))
-    except RouterKitError:
-        pass
-    return counting.performed
+def half_open(router: Router, world: VirtualGateway) -> None:
+    """From here on every attempt is a probe, and as long as it holds its permits there is no other."""
+    for breaker in breakers(router):
+        for _ in range(5):
+            permit = breaker.acquire(world.runtime.now, lease=10)
+            assert permit is not None
+            permit.settle(Sample.FAIL, world.runtime.now)
+    world.runtime.now += 10
+
+
+def breakers(router: Router) -> list[Breaker]:
+    models = (None, *MODELS, "d/four:free", "e/five", "f/six", "g/seven")
+    return [router.health.breaker("127.0.0.1:1", model) for model in models]
+
+
+def beginning(state: str) -> Begin:
+    """Makes a world and a router in it, anew each time: with every breaker closed, or half open."""
+
+    def make() -> tuple[VirtualGateway, Router]:
+        world = gateway()
+        router = router_for(world)
+        if state == "half open":
+            half_open(router, world)
+        return world, router
+
+    return make
+
+
+@pytest.fixture(params=["closed", "half open"])
+def begin(request: pytest.FixtureRequest) -> Begin:
+    return beginning(request.param)
+
+
+def assert_back(router: Router, world: VirtualGateway, when: str) -> None:
+    """Nothing that the call held is held still: no connection, no permit, no latch of the catalogue."""
+    assert not world.open, f"a connection is left open after {when}"
+    for breaker in breakers(router):
+        assert not breaker._waiting, f"a permit is watched after {when}"
+        if breaker.state is BreakerState.HALF_OPEN:
+            probe = breaker.acquire(world.runtime.now, lease=1)
+            assert probe is not None, f"the only probe is held after {when}"
+            probe.settle(Sample.NEUTRAL, world.runtime.now)
+    world.run(router.models(Timeouts(), refresh=True))  # would wait for a latch that nobody sets
+
+
+class Driver:
+    """The real driver of threads over a virtual gateway.
+
+    It is struck in place of performing the n-th effect, deliveries included, and perhaps again in place of the n-th effect
+    of the clean-up.
+    """
+
+    def __init__(
+        self,
+        world: VirtualGateway,
+        at: int,
+        error: BaseException,
+        again: int | None = None,
+        second: BaseException | None = None,
+    ) -> None:
+        self._world = world
+        self._at = at
+        self._error = error
+        self._again = again
+        self._second = second
+        self.performed = 0
+        self.struck: Effect | None = None
+        self.cleaning: list[Effect] = []
+
+    def perform(self, effect: Effect) -> Any:
+        if self.struck is None or isinstance(self._error, TransportFailure):
+            self._count(effect)
+        else:
+            self.cleaning.append(effect)
+            if len(self.cleaning) - 1 == self._again:
+                assert self._second is not None
+                raise self._second
+        return self._world._performed(effect, [])
+
+    def run(self, step: Step[Any]) -> None:
+        while not isinstance(chunks := advance(step, self.perform), Done):
+            try:
+                self._count(Deliver(chunks))
+            except BaseException:
+                unwind(step, self.perform)
+                raise
+
+    def _count(self, effect: Effect) -> None:
+        self.performed += 1
+        exchanges = isinstance(effect, (Send, Open, Read)) or not isinstance(self._error, TransportFailure)
+        if self.performed - 1 == self._at and exchanges:
+            self.struck = effect
+            raise self._error
+
+
+def effects_of(call: Callable[[Router], Step[Any]], begin: Begin) -> int:
+    world, router = begin()
+    driver = Driver(world, -1, KeyboardInterrupt())
+    with suppress(RouterKitError):
+        driver.run(call(router))
+    return driver.performed
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_cancelled_at_every_effect(name: str) -> None:
+def test_cancelled_at_every_effect(name: str, begin: Begin) -> None:
     call = CALLS[name]
-    total = effects_of(call)
-    assert total >= {"models": 2, "explain": 2}.get(name, 8)
+    total = effects_of(call, begin)
+    assert total >= {"models": 2, "model": 2, "explain": 2}.get(name, 8)
     for at in range(total):
-        world = gateway()
-        router = router_for(world)
+        world, router = begin()
         interruption = Interruption(at)
         with pytest.raises(KeyboardInterrupt):
             world.run(call(router), interruption)
         assert interruption.happened
-        assert not world.open, f"a connection is left open after cancelling at effect {at}"
-        assert_permits_are_back(router, world)
-        assert_catalogue_is_free(router, world)
         finished = [event for event in world.events if isinstance(event, CallFinished)]
-        if name in ("complete", "stream") and not isinstance(interruption.effect, Emit):
+        if ("complete" in name or "stream" in name) and not isinstance(interruption.effect, Emit):
             assert [event.error for event in finished] == ["Cancelled"], f"at effect {at}"
+        assert_back(router, world, f"effect {at}")
 
 
-def assert_permits_are_back(router: Router, world: VirtualGateway) -> None:
-    """Half open every breaker: its one probe must be free, so no permit of the cancelled call holds it."""
-    for model in (*MODELS, "d/four:free"):
-        breaker = router.health.breaker("127.0.0.1:1", model)
-        breaker.force_open(world.runtime.now)
-        breaker.reset(world.runtime.now)
-        world.runtime.now += 400  # cooldowns are over
-        admission = router.health.admit(Target("127.0.0.1:1", model), router.key, lease=1, stream=False)
-        assert isinstance(admission, Admission)
+def reach(world: VirtualGateway, step: Step[Any], number: int) -> None:
+    """Perform so many effects, and leave the step waiting for the next one."""
+    effect = step.send(None)
+    for _ in range(number):
+        try:
+            result = world._performed(effect, [])
+        except TransportFailure as failure:
+            effect = step.throw(failure)
+        else:
+            effect = step.send(result)
 
 
-def assert_catalogue_is_free(router: Router, world: VirtualGateway) -> None:
-    """Whoever comes next can fetch it: no latch of the cancelled call is waited for."""
-    world.run(router.models(Timeouts(), refresh=True))
+def cancel(world: VirtualGateway, step: Step[Any], again: int) -> bool:
+    """Cancel a step, and once more in place of the n-th effect of its clean-up; whether there was one."""
+    happened = False
+    try:
+        effect = step.throw(Cancelled())
+        for number in range(20):
+            if number == again:
+                happened = True
+                effect = step.throw(Cancelled())
+            else:
+                assert isinstance(effect, (Close, Emit)), f"{effect} while being cancelled"
+                world._performed(effect, [])
+                effect = step.send(None)
+    except Cancelled:
+        return happened
+    raise AssertionError("a cancelled step went on")
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_cancelled_again_at_every_effect_of_the_clean_up(name: str, begin: Begin) -> None:
+    call = CALLS[name]
+    twice = 0
+    for at in range(effects_of(call, begin)):
+        again = 0
+        happened = True
+        while happened:
+            world, router = begin()
+            step = call(router)
+            reach(world, step, at)
+            happened = cancel(world, step, again)
+            assert_back(router, world, f"effect {at} and effect {again} of its clean-up")
+            twice, again = twice + happened, again + 1
+    assert (twice > 0) == (name in ("complete", "stream", "stream that restarts", "stream that continues"))
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt("again"), ZeroDivisionError("again")], ids=["Ctrl-C", "a bug"])
+@pytest.mark.parametrize("name", CALLS)
+def test_a_driver_that_is_struck_again_cleans_up_to_the_end(
+    name: str, error: BaseException, begin: Begin, caplog: pytest.LogCaptureFixture
+) -> None:
+    call = CALLS[name]
+    caplog.set_level(logging.CRITICAL)
+    for at in range(effects_of(call, begin)):
+        again, cleaned = 0, 1
+        while again < cleaned:
+            world, router = begin()
+            driver = Driver(world, at, KeyboardInterrupt("first"), again, error)
+            with pytest.raises(KeyboardInterrupt):
+                driver.run(call(router))
+            assert_back(router, world, f"effect {at} ({driver.struck}) and effect {again} of its clean-up")
+            again, cleaned = again + 1, len(driver.cleaning)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_cancelled_before_the_first_step(name: str, begin: Begin) -> None:
+    for end in (lambda step: unwind(step, refuse), lambda step: step.close()):
+        world, router = begin()
+        end(CALLS[name](router))
+        assert (world.models_asked, world.catalog_requests, world.events) == ([], 0, [])
+        assert_back(router, world, "no effect at all")
+
+
+def refuse(effect: Effect) -> None:
+    raise AssertionError(f"{effect}, although nothing has begun")
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_transport_that_raises_what_it_should_not(name: str, begin: Begin) -> None:
+    """The call does not hide it, does not try to go on, and lets go of everything."""
+    for at in range(effects_of(CALLS[name], begin)):
+        world, router = begin()
+        driver = Driver(world, at, ZeroDivisionError("a bug"))
+        with pytest.raises(ZeroDivisionError, match="a bug"):
+            driver.run(CALLS[name](router))
+        assert all(isinstance(effect, (Close, Emit)) for effect in driver.cleaning)
+        assert_back(router, world, f"effect {at}")
+
+
+UNSENT = {Failure.RESOLVE, Failure.CONNECT, Failure.CONNECT_TIMEOUT, Failure.ADDRESS, Failure.TLS_VERIFY, Failure.LOCAL}
+UNANSWERED = {Failure.DISCONNECTED, Failure.FIRST_BYTE_TIMEOUT, Failure.MALFORMED}
+
+
+@pytest.mark.parametrize("failure", list(Failure))
+@pytest.mark.parametrize("name", ["complete", "stream", "stream that restarts", "explain"])
+def test_an_exchange_that_fails(name: str, failure: Failure) -> None:
+    sent = Sent.NOT_SENT if failure in UNSENT else Sent.MAYBE if failure in UNANSWERED else Sent.RESPONDED
+    begin = beginning("half open")
+    for at in range(effects_of(CALLS[name], begin)):
+        world, router = begin()
+        driver = Driver(world, at, TransportFailure(failure, sent, status=200 if sent is Sent.RESPONDED else None))
+        with suppress(RouterKitError):
+            driver.run(CALLS[name](router))
+        assert_back(router, world, f"{failure} at effect {at}")
 
 
 @pytest.mark.parametrize("stream", [False, True])

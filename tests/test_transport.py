@@ -354,7 +354,7 @@ def test_interim_answers_without_end_are_not(driver: Driver, server: FaultServer
     def endless(connection: Connection, _: RecordedRequest) -> None:
         while True:
             connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
-            connection.wait(0.001)
+            connection.wait(0.01)
 
     server.default = endless
     with ended_by_its_own_limit():

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import resource
-import socket
-import ssl
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import trustme
@@ -25,9 +21,7 @@ from routerkit.types.verdict import Sent
 from tests.support import replies as r
 from tests.support.drivers import DRIVERS, KEY, MODEL, AsyncDriver, Driver, request, send
 from tests.support.fault_server import HOST, FaultServer, closed_port, silent_port
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from tests.support.network import Names, Tunnel, context_of, forget_proxies, no_file_descriptors, tls_server
 
 SOON = 0.15
 """A limit that runs out on purpose."""
@@ -50,9 +44,12 @@ def server() -> Iterator[FaultServer]:
 
 @pytest.fixture(autouse=True)
 def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.lower().endswith("_proxy"):
-            monkeypatch.delenv(name)
+    forget_proxies(monkeypatch)
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> Names:
+    return Names(monkeypatch)
 
 
 def failed(driver: Driver, url: str, **limits: float) -> TransportFailure:
@@ -77,33 +74,12 @@ def soon() -> Iterator[None]:
 # --- names and addresses ---
 
 
-@pytest.fixture
-def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[tuple[str, int]] | threading.Event]:
-    """Addresses by name, for the resolver of the machine; a name with an event resolves when that is set."""
-    known: dict[str, Any] = {}
-    real = socket.getaddrinfo
-
-    def resolve(host: Any, port: Any, *args: Any, **options: Any) -> Any:
-        name = host.decode() if isinstance(host, bytes) else host
-        if name not in known:
-            if str(name).endswith((".test", ".invalid")):
-                raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-            return real(host, port, *args, **options)
-        if isinstance(known[name], threading.Event):
-            known[name].wait(10)
-            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
-        return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", each) for each in known[name]]
-
-    monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    return known
-
-
 def test_closed_port(make: Make) -> None:
     url = f"http://{HOST}:{closed_port()}/v1"
     expect(failed(make(url), url), Failure.CONNECT)
 
 
-def test_unknown_name(make: Make, names: object) -> None:
+def test_unknown_name(make: Make, names: Names) -> None:
     for host in ("unknown.invalid", "a..b.invalid", f"{'x' * 70}.invalid"):
         url = f"https://{host}/v1"
         expect(failed(make(url), url), Failure.RESOLVE)
@@ -116,7 +92,7 @@ def test_silent_port(make: Make) -> None:
         expect(failed(make(url), url, connect=60, first_byte=60, total=SOON), Failure.CONNECT_TIMEOUT)
 
 
-def test_several_silent_addresses_share_the_time(make: Make, names: dict[str, Any]) -> None:
+def test_several_silent_addresses_share_the_time(make: Make, names: Names) -> None:
     with silent_port() as port, soon():
         names["many.test"] = [(HOST, port)] * 100
         url = f"http://many.test:{port}/v1"
@@ -124,7 +100,7 @@ def test_several_silent_addresses_share_the_time(make: Make, names: dict[str, An
 
 
 @pytest.mark.parametrize("dead", ["silent", "closed"])
-def test_a_dead_address_before_a_good_one(make: Make, server: FaultServer, names: dict[str, Any], dead: str) -> None:
+def test_a_dead_address_before_a_good_one(make: Make, server: FaultServer, names: Names, dead: str) -> None:
     with silent_port() as port:
         names["two.test"] = [(HOST, port if dead == "silent" else closed_port()), (HOST, server.port)]
         url = f"http://two.test:{server.port}/v1"
@@ -132,7 +108,7 @@ def test_a_dead_address_before_a_good_one(make: Make, server: FaultServer, names
     assert server.requests[0].header("Host") == f"two.test:{server.port}"
 
 
-def test_a_resolver_that_hangs(make: Make, names: dict[str, Any]) -> None:
+def test_a_resolver_that_hangs(make: Make, names: Names) -> None:
     names["slow.test"] = hanging = threading.Event()
     url = "https://slow.test/v1"
     try:
@@ -145,14 +121,8 @@ def test_a_resolver_that_hangs(make: Make, names: dict[str, Any]) -> None:
 def test_no_file_descriptor_is_left(make: Make, server: FaultServer) -> None:
     driver = make(server.url)
     driver.send(send(request(server.url)))
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest = os.dup(0)
-    os.close(lowest)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
-    try:
+    with no_file_descriptors():
         failure = failed_fresh(driver, server.url)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     expect(failure, Failure.LOCAL)
     assert driver.send(send(request(server.url))).status == 200
 
@@ -176,16 +146,6 @@ def ca_file(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> 
     path = tmp_path_factory.mktemp("ca") / "ca.pem"
     authority.cert_pem.write_to_path(str(path))
     return str(path)
-
-
-def context_of(authority: trustme.CA, *names: str) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(*names).configure_cert(context)
-    return context
-
-
-def tls_server(authority: trustme.CA, *names: str) -> FaultServer:
-    return FaultServer(tls=context_of(authority, *names))
 
 
 def test_tls_with_an_authority_of_our_own(make: Make, authority: trustme.CA, ca_file: str) -> None:
@@ -290,75 +250,6 @@ def test_tls_bodies_and_failures_are_those_of_plain_ones(make: Make, authority: 
 # --- proxies ---
 
 
-class Tunnel:
-    """An HTTP proxy on loopback that opens tunnels, all of them to one port, and writes down what it was asked."""
-
-    def __init__(self, port: int, refusal: bytes = b"", tls: ssl.SSLContext | None = None) -> None:
-        self.asked: list[str] = []
-        self._tls = tls
-        self._to = port
-        self._refusal = refusal
-        self._threads: list[threading.Thread] = []
-        self._sockets: list[socket.socket] = []
-
-    def __enter__(self) -> Self:
-        self._listener = socket.create_server((HOST, 0))
-        self.url = f"{'https' if self._tls else 'http'}://{HOST}:{self._listener.getsockname()[1]}"
-        self._start(self._accept)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for sock in self._sockets:
-            with suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join(5)
-        for sock in self._sockets:
-            sock.close()
-
-    def _start(self, target: Callable[..., None], *args: Any) -> None:
-        thread = threading.Thread(target=target, args=args, daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                client = self._listener.accept()[0]
-                if self._tls:
-                    client = self._tls.wrap_socket(client, server_side=True)
-                self._sockets.append(client)
-                self._start(self._open, client)
-
-    def _open(self, client: socket.socket) -> None:
-        head = b""
-        while b"\r\n\r\n" not in head:
-            piece = client.recv(65_536)
-            if not piece:
-                return
-            head += piece
-        self.asked.append(head.decode())
-        if self._refusal:
-            with suppress(OSError):
-                client.sendall(self._refusal)
-                client.shutdown(socket.SHUT_WR)
-            return
-        server = socket.create_connection((HOST, self._to))
-        self._sockets.append(server)
-        client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        self._start(self._copy, server, client)
-        self._copy(client, server)
-
-    def _copy(self, source: socket.socket, target: socket.socket) -> None:
-        with suppress(OSError):
-            while piece := source.recv(65_536):
-                target.sendall(piece)
-            target.shutdown(socket.SHUT_WR)
-
-
 @pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
 def test_a_proxy_from_the_environment(
     make: Make, authority: trustme.CA, ca_file: str, monkeypatch: pytest.MonkeyPatch, variable: str
@@ -386,7 +277,7 @@ def test_a_proxy_is_not_used_for_this_machine(make: Make, server: FaultServer, m
 
 
 def test_no_proxy_is_honoured(
-    make: Make, authority: trustme.CA, ca_file: str, monkeypatch: pytest.MonkeyPatch, names: dict[str, Any]
+    make: Make, authority: trustme.CA, ca_file: str, monkeypatch: pytest.MonkeyPatch, names: Names
 ) -> None:
     with tls_server(authority, "gateway.test") as server:
         names["gateway.test"] = [(HOST, server.port)]

@@ -112,41 +112,47 @@ class Intake:
                 self.done = True
                 return self._end()
             event = parse_json(payload)
-            if not isinstance(event, dict):
-                if not payload.strip():
+            if _is_plain(event):
+                has_text = event["choices"][0]["delta"].get("content")
+            else:
+                if event is None and not payload.strip():
                     continue  # an event without data says nothing
-                return self._fail(Ending.MALFORMED)
-            if ("error" in event or event.get("object") == "error") and error_object(event) is not None:
-                return self._fail(Ending.GENERATION_FAILED, event)
-            wrong = self._keep(event)
-            if wrong is not None:
-                return self._fail(wrong, event if wrong is Ending.GENERATION_FAILED else None)
-            if not content and _holds_content(event):
+                wrong = self._examine(event)
+                if wrong is not None:
+                    return self._fail(wrong, event if wrong is Ending.GENERATION_FAILED else None)
+                has_text = False
+            self._keep(event)
+            if not content and (has_text or _holds_content(event)):
                 content = self.committed = True
                 self.last_content = now
         return self._fail(Ending.STREAM_LIMIT) if broken else None
 
-    def _keep(self, event: dict[str, Any]) -> Ending | None:
-        """Keep a chunk, unless it is nonsense or says that the generation failed."""
+    def _examine(self, event: Any) -> Ending | None:
+        """What is wrong with an event: nonsense, or word that the generation failed."""
+        if not isinstance(event, dict):
+            return Ending.MALFORMED
+        if error_object(event) is not None:
+            return Ending.GENERATION_FAILED
         choices = event.get("choices")
         for choice in choices if isinstance(choices, list) else ():
             if not isinstance(choice, dict):
                 continue
             reason = choice.get("finish_reason")
-            if reason == "error" or choice.get("error"):
+            if reason == "error":
                 return Ending.GENERATION_FAILED
             if reason:
                 self.finished = True
-            if choice.get("index") != 0 and _misplaced(choice):
-                return Ending.MALFORMED
             delta = choice.get("delta")
             calls = delta.get("tool_calls") if isinstance(delta, dict) else None
-            if isinstance(calls, list) and any(isinstance(call, dict) and _misplaced(call) for call in calls):
+            parts = [choice, *(calls if isinstance(calls, list) else ())]
+            if any(isinstance(part, dict) and _misplaced(part) for part in parts):
                 return Ending.MALFORMED
+        return None
+
+    def _keep(self, event: dict[str, Any]) -> None:
         chunk = Chunk(event)
         self.chunks.append(chunk)
         self.undelivered.append(chunk)
-        return None
 
     def _end(self) -> None:
         """The body has ended, or what follows it does not matter."""
@@ -166,10 +172,12 @@ class Intake:
         body = parse_json(bytes(self._head))
         ending = judge(body) if self.status == 200 else None
         if ending is Ending.OK:
-            ending = self._keep(as_chunk(body))
-            self.committed = self.finished = ending is None
-        if ending is None and self.status == 200:
-            return
+            whole = as_chunk(body)
+            ending = self._examine(whole)
+            if ending is None:
+                self._keep(whole)
+                self.committed = self.finished = True
+                return
         if self.status == 200 and not self._head.strip():
             self._fail(Ending.TRUNCATED)
         else:
@@ -181,12 +189,25 @@ class Intake:
         self.failed = self._signal(status=self.status, headers=self.headers, body=body, text=text, ending=ending)
 
 
+def _is_plain(event: Any) -> bool:
+    """Whether an event has the shape of nearly every one, in which nothing can be wrong: one choice that goes on with text."""
+    try:
+        (choice,) = event["choices"]
+        delta = choice["delta"]
+        return (
+            choice["finish_reason"] is None
+            and choice["index"] == 0
+            and delta.__class__ is dict
+            and "tool_calls" not in delta
+            and "error" not in choice
+            and "error" not in event
+            and event["object"] != "error"
+        )
+    except (LookupError, TypeError, ValueError):
+        return False
+
+
 def _holds_content(event: dict[str, Any]) -> bool:
-    try:  # the one shape of nearly every event
-        if event["choices"][0]["delta"]["content"]:
-            return True
-    except (LookupError, TypeError):
-        pass
     choices = event.get("choices")
     return isinstance(choices, list) and any(
         has_content(choice.get("delta")) for choice in choices if isinstance(choice, dict)
