@@ -409,7 +409,8 @@ def _nothing_tried(call: Call) -> RouterKitError:
         refused, key=lambda item: item[1].retry_at if item[1].retry_at is not None else float("inf")
     )
     cooldown = refusal.cooldown
-    if cooldown is not None and (len(refused) == 1 or refusal.gateway_wide):
+    accounts = all(why.cooldown is not None and why.cooldown.verdict.blame is Blame.KEY for _, why in refused)
+    if cooldown is not None and (len(refused) == 1 or refusal.gateway_wide or accounts):
         return remembered_error(cooldown.verdict, cooldown.status, candidate.target, refusal.reason, wait)
     lines = [f"  {each.target}: {why.reason}" for each, why in refused]
     return NoEligibleModelError(
