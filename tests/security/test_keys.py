@@ -1,0 +1,140 @@
+"""Keys: what is one, where it goes, and that nothing shows it while a client is being made."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.pretty import pretty_repr
+
+from routerkit import AsyncClient, Client, ConfigurationError
+from routerkit.types.secret import Credential, RedactedStr, Secret
+from tests.security.canaries import KEY, found_in, leaks, said_by, shown_by
+from tests.support.fault_server import FaultServer
+
+FACADES: dict[str, Any] = {"sync": Client, "async": AsyncClient}
+each_facade = pytest.mark.parametrize("facade", FACADES.values(), ids=FACADES)
+
+
+@pytest.fixture(autouse=True)
+def _no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith(("OPENROUTER_", "ONEROUTER_", "INFRON_")):
+            monkeypatch.delenv(name)
+
+
+@pytest.mark.parametrize("written", ["{}\n", "  {}", "{}\r\n", "\t{}\t\n\n", "\ufeff{}"], ids=repr)
+def test_a_key_from_a_file_is_sent_without_the_blanks_around_it(written: str) -> None:
+    if "\ufeff" in written:
+        with pytest.raises(ConfigurationError, match="not a valid API key"):
+            Client(api_key=written.format(KEY))
+        return
+    with FaultServer() as server:
+        with Client(api_key=written.format(KEY), base_url=server.url) as client:
+            client.complete("Hello", model="a/one")
+
+        async def main() -> None:
+            async with AsyncClient(api_key=written.format(KEY), base_url=server.url) as client:
+                await client.complete("Hello", model="a/one")
+
+        asyncio.run(main())
+        assert [request.header("Authorization") for request in server.requests] == [f"Bearer {KEY}"] * 2
+
+
+NOT_A_KEY = r"not a valid API key: .*Secret\(…[0-9a-f]{6}\)"
+REFUSED = {
+    "a line break": "{}\nX-Other: 1",
+    "a carriage return": "{}\r1",
+    "a zero byte": "{}\x00",
+    "a blank": "{} 1",
+    "DEL": "{}\x7f",
+    "no ASCII": "{}é",
+    "a surrogate": "{}\udc80",
+    "too long": "{}" * 20,
+}
+
+
+@each_facade
+@pytest.mark.parametrize("source", ["argument", "environment"])
+@pytest.mark.parametrize("key", REFUSED.values(), ids=REFUSED)
+def test_a_key_that_could_break_a_header_is_refused_unseen(
+    facade: Any, source: str, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if source == "environment" and "\x00" in key:
+        return  # no environment can hold it
+    if source == "environment":
+        monkeypatch.setenv("OPENROUTER_API_KEY", key.format(*[KEY] * 20))
+        with pytest.raises(ConfigurationError, match=NOT_A_KEY) as caught:
+            facade.from_env()
+    else:
+        with pytest.raises(ConfigurationError, match=NOT_A_KEY) as caught:
+            facade(api_key=key.format(*[KEY] * 20))
+    assert leaks(said_by(caught.value)) == []
+
+
+KEY_LINE = {"OPENROUTER_API_KEY": KEY}
+CONFIGURATIONS: dict[str, dict[str, Any]] = {
+    "a bad timeout": {"arguments": {"api_key": KEY, "timeout": 0}},
+    "a bad model": {"arguments": {"api_key": KEY, "default_model": "a b"}},
+    "an option to come": {"arguments": {"api_key": KEY, "tenants": {"acme": {}}}},
+    "an unknown gateway": {"arguments": {"api_key": KEY, "gateway": "nowhere"}},
+    "a bad variable": {"environment": {**KEY_LINE, "OPENROUTER_MAX_RETRIES": "many"}},
+    "a key in the wrong variable": {"environment": {**KEY_LINE, "OPENROUTER_TIMEOUT": KEY}},
+    "a tenant": {"environment": {**KEY_LINE, "OPENROUTER_TENANT_ACME_API_KEY": KEY}},
+    "switched off": {"environment": {**KEY_LINE, "OPENROUTER_ENABLED": "false"}},
+    "dev mode in production": {"environment": {**KEY_LINE, "DEV_MODE": "1", "ROUTERKIT_ENV": "production"}},
+    "a bad file": {"file": f"OPENROUTER_API_KEY={KEY}\nOPENROUTER_TIMEOUT=soon\n"},
+    "a file that wants the key": {
+        "environment": KEY_LINE,
+        "file": "OPENROUTER_BASE_URL=https://elsewhere.example/v1\n",
+    },
+    "a file that is none": {"environment": KEY_LINE, "file": ""},
+}
+"""Ways to make a client that fail while a key is at hand."""
+
+
+def make(facade: Any, name: str, folder: Path) -> None:
+    """Without a local that holds a key: the frames of the test are looked at too."""
+    if "arguments" in CONFIGURATIONS[name]:
+        facade(**CONFIGURATIONS[name]["arguments"])
+    elif "file" in CONFIGURATIONS[name]:
+        facade.from_env(folder / "settings.env")
+    else:
+        facade.from_env()
+
+
+@each_facade
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_a_client_that_cannot_be_made_shows_no_key(
+    facade: Any, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Nor the passwords of others that stand in the environment."""
+    monkeypatch.setenv("DATABASE_URL", f"postgres://me:{KEY}@db.example/x")
+    for variable in CONFIGURATIONS[name].get("environment", {}):
+        monkeypatch.setenv(variable, CONFIGURATIONS[name]["environment"][variable])
+    if CONFIGURATIONS[name].get("file"):
+        (tmp_path / "settings.env").write_text(CONFIGURATIONS[name]["file"])
+    with pytest.raises(ConfigurationError) as caught:
+        make(facade, name, tmp_path)
+    assert leaks([*said_by(caught.value), *shown_by(caught.value)]) == []
+
+
+def test_an_authorization_header_is_not_shown_in_part() -> None:
+    """Tools cut long strings before they show them."""
+    header = Credential(Secret(KEY * 2), "https://a.example").header
+    assert isinstance(header, RedactedStr)
+    for cut in (header[:40], header[7:], pretty_repr({"a": [header]}, max_string=40)):
+        assert not found_in(repr(cut))
+
+
+def test_a_secret_is_not_written_by_serialisers() -> None:
+    secret = Secret(KEY)
+    for careless in (json.dumps, vars):
+        with pytest.raises(TypeError):
+            careless(secret)
+    assert not found_in(json.dumps({"key": secret}, default=str))
+    assert not found_in(f"%s %r {secret} {secret!r:>99}" % (secret, secret))
