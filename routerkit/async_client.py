@@ -201,6 +201,7 @@ class AsyncStream(StreamBase):
             return
         if self._finalizer is None:
             self._finalizer = finalizer(self, step)
+        self._finalizer.atexit = False  # when the interpreter exits, another thread may be in the midst of this
         try:
             outcome = await advance_async(step, self._client._perform, self._client._perform_now)
         except BaseException:
@@ -212,6 +213,7 @@ class AsyncStream(StreamBase):
         else:
             self._step = step
             self._batch = iter(outcome)
+            self._finalizer.atexit = True
 
 
 class AsyncChat:

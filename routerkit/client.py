@@ -210,6 +210,7 @@ class Stream(StreamBase):
         step, self._step = self._step, None
         if step is None:
             return
+        self._finalizer.atexit = False  # when the interpreter exits, another thread may be in the midst of this
         try:
             outcome = advance(step, self._client._perform)
         except BaseException:
@@ -221,6 +222,7 @@ class Stream(StreamBase):
         else:
             self._step = step
             self._batch = iter(outcome)
+            self._finalizer.atexit = True
 
 
 class Chat:

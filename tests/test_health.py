@@ -316,39 +316,39 @@ def test_panic_tries_the_one_that_opens_first(health: Health, runtime: VirtualRu
     for target in (A, B, C):
         fail(health, target)
         runtime.advance(1)
-    found = health.panic([C, B, A], lease=60)
+    found = health.panic([C, B, A], KEY, lease=60)
     assert found is not None
     target, admission = found
     assert target == A
     admission.settle(Sample.FAIL, Blame.MODEL)
-    second = health.panic([C, B, A], lease=60)
+    second = health.panic([C, B, A], KEY, lease=60)
     assert second is not None
     assert second[0] == B, "A had its probe of this second and is now the last to open"
 
 
 def test_panic_reaches_through_an_open_gateway(health: Health, runtime: VirtualRuntime) -> None:
     fail(health, A, Blame.GATEWAY)
-    found = health.panic([A, B], lease=60)
+    found = health.panic([A, B], KEY, lease=60)
     assert found is not None
-    assert health.panic([A, B], lease=60) is None
+    assert health.panic([A, B], KEY, lease=60) is None
     found[1].settle(Sample.FAIL, Blame.GATEWAY)
-    assert health.panic([A, B], lease=60) is None
+    assert health.panic([A, B], KEY, lease=60) is None
     runtime.advance(1)
-    assert health.panic([A, B], lease=60) is not None
+    assert health.panic([A, B], KEY, lease=60) is not None
 
 
 def test_panic_does_not_override_an_operator(health: Health, runtime: VirtualRuntime) -> None:
     health.breaker("openrouter", "a/one").force_open(runtime.monotonic())
-    assert health.panic([A], lease=60) is None
+    assert health.panic([A], KEY, lease=60) is None
     fail(health, B, Blame.GATEWAY)
     fail_model = health.breaker("openrouter", "b/two")
     for _ in range(5):
         fail_model.record(Sample.FAIL, runtime.monotonic())
-    found = health.panic([A, B], lease=60)
+    found = health.panic([A, B], KEY, lease=60)
     assert found is not None
     assert found[0] == B
     found[1].settle(Sample.OK, Blame.NOBODY)
-    assert health.panic([A], lease=60) is None
+    assert health.panic([A], KEY, lease=60) is None
     runtime.advance(10)
     admitted(health, B)  # A, which is forced, gave the gateway's permit back
 
@@ -428,7 +428,7 @@ def test_of_a_crowd_one_is_the_probe(health: Health, runtime: VirtualRuntime) ->
 def test_of_a_crowd_in_panic_one_is_the_probe(health: Health) -> None:
     for target in (A, B, C):
         fail(health, target)
-    got = crowd(lambda number: health.panic([(A, B, C)[number % 3]], lease=60))
+    got = crowd(lambda number: health.panic([(A, B, C)[number % 3]], KEY, lease=60))
     assert sum(each is not None for each in got) == 3
 
 

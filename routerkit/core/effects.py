@@ -261,12 +261,17 @@ def read(handle: Any, seconds: float) -> Step[bytes]:
 
 
 def close(handle: Any, *, reusable: bool = False) -> Step[None]:
-    """Closing twice does no harm, so a caller interrupted while closing is no reason to leave a connection open."""
-    try:
-        yield Close(handle, reusable)
-    except Cancelled:
-        yield Close(handle)
-        raise
+    """Closing twice does no harm, so a caller interrupted while closing, even twice, is no reason to leave a connection open."""
+    interrupted: Cancelled | None = None
+    for _ in range(3):
+        try:
+            yield Close(handle, reusable and interrupted is None)
+        except Cancelled as error:
+            interrupted = error
+        else:
+            break
+    if interrupted is not None:
+        raise interrupted
 
 
 def sleep(seconds: float) -> Step[None]:

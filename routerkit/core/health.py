@@ -149,11 +149,13 @@ class Health:
             refusals = self._refusals(target, self._resting(target, key, now), now)
             return _last(refusals) if refusals else None
 
-    def panic(self, targets: list[Target], *, lease: float) -> tuple[Target, Admission] | None:
+    def panic(self, targets: list[Target], key: str, *, lease: float) -> tuple[Target, Admission] | None:
         """One probe a second, to the target whose breakers open soonest, for a call that has no other target left."""
         now = self._runtime.monotonic()
         with self._lock:
             for target in sorted(targets, key=lambda target: self._opens_at(target, now)):
+                if self._resting(target, key, now):
+                    continue  # the server said so, perhaps since it was refused
                 gateway, entry = self._gateway(target.gateway), self._entry(target, now)
                 gateway_permit = gateway.acquire(now, lease=lease) or gateway.panic(now, lease=lease)
                 if gateway_permit is None:

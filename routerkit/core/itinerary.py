@@ -180,7 +180,7 @@ class Itinerary:
         if not open_ones:
             return None
         lease = self._request.timeouts.first_token
-        found = self._router.health.panic(list(open_ones), lease=lease)
+        found = self._router.health.panic(list(open_ones), self._router.key, lease=lease)
         return None if found is None else (open_ones[found[0]], found[1])
 
     def _sit_out(self) -> Step[bool]:
