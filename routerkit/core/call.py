@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import attrs
 
@@ -65,7 +65,12 @@ _FINAL = frozenset({Failure.TLS_VERIFY, Failure.ADDRESS, Failure.LOCAL})
 """Failures to connect that a second try would only repeat."""
 _CLOCKS = frozenset({Failure.CONNECT_TIMEOUT, Failure.FIRST_BYTE_TIMEOUT, Failure.READ_TIMEOUT})
 
+class HasCost(Protocol):
+    cost: Decimal | None
+
+
 T = TypeVar("T")
+CostT = TypeVar("CostT", bound=HasCost)
 OrderT = TypeVar("OrderT", Send, Open)
 ResponseT = TypeVar("ResponseT", HttpResponse, StreamResponse)
 
@@ -215,8 +220,13 @@ def merged(ours: Mapping[str, str], theirs: Mapping[str, str]) -> dict[str, str]
 def complete(router: Router, request: ChatRequest) -> Step[Completion]:
     """One whole completion."""
     call = Call(router, request)
+    return (yield from accounted(call, pursue(call, exchange)))
+
+
+def accounted(call: Call, work: Step[CostT]) -> Step[CostT]:
+    """A call's work, at whose end its account is closed: errors carry the route, observers are told."""
     try:
-        completion = yield from pursue(call, exchange)
+        result = yield from work
     except RouterKitError as error:
         error.route = call.ledger.route(call.now())
         yield from call.close(type(error).__name__)
@@ -224,8 +234,8 @@ def complete(router: Router, request: ChatRequest) -> Step[Completion]:
     except Cancelled:
         yield from call.close("Cancelled")
         raise
-    yield from call.close(cost=completion.cost)
-    return completion
+    yield from call.close(cost=result.cost)
+    return result
 
 
 def exchange(call: Call, trial: Trial) -> Step[Result[Completion]]:

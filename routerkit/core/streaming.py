@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 import attrs
 
 from routerkit.core.answer import assemble
-from routerkit.core.call import MAX_LAG, Call, Result, Trial, onward, pursue, reach
+from routerkit.core.call import MAX_LAG, Call, Result, Trial, accounted, onward, pursue, reach
 from routerkit.core.effects import (
-    Cancelled,
     Failure,
     Open,
     Step,
@@ -72,21 +71,15 @@ class Ended:
 def stream(router: Router, request: ChatRequest) -> Step[Ended]:
     """Delivers chunks in batches; returns when the stream has ended well."""
     call = Call(router, request)
-    try:
-        intake = yield from pursue(call, begin)
-        while (signal := (yield from _flow(call, intake))) is not None:
-            intake = yield from _go_on(call, intake, signal)
-        yield from call.record(intake.trial, OK)
-        ended = _ended(call, intake)
-    except RouterKitError as error:
-        error.route = call.ledger.route(call.now())
-        yield from call.close(type(error).__name__)
-        raise
-    except Cancelled:
-        yield from call.close("Cancelled")
-        raise
-    yield from call.close(cost=ended.cost)
-    return ended
+    return (yield from accounted(call, _streamed(call)))
+
+
+def _streamed(call: Call) -> Step[Ended]:
+    intake = yield from pursue(call, begin)
+    while (signal := (yield from _flow(call, intake))) is not None:
+        intake = yield from _go_on(call, intake, signal)
+    yield from call.record(intake.trial, OK)
+    return _ended(call, intake)
 
 
 def begin(call: Call, trial: Trial) -> Step[Result[Intake]]:
