@@ -238,8 +238,8 @@ def cancel(world: VirtualGateway, step: Step[Any], again: int) -> bool:
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_cancelled_again_at_every_effect_of_the_clean_up(name: str, begin: Begin) -> None:
-    call = CALLS[name]
+def test_cancelled_again_at_every_effect_of_the_clean_up(name: str) -> None:
+    call, begin = CALLS[name], beginning("half open")
     twice = 0
     for at in range(effects_of(call, begin)):
         again = 0
@@ -257,9 +257,9 @@ def test_cancelled_again_at_every_effect_of_the_clean_up(name: str, begin: Begin
 @pytest.mark.parametrize("error", [KeyboardInterrupt("again"), ZeroDivisionError("again")], ids=["Ctrl-C", "a bug"])
 @pytest.mark.parametrize("name", CALLS)
 def test_a_driver_that_is_struck_again_cleans_up_to_the_end(
-    name: str, error: BaseException, begin: Begin, caplog: pytest.LogCaptureFixture
+    name: str, error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
-    call = CALLS[name]
+    call, begin = CALLS[name], beginning("half open")
     caplog.set_level(logging.CRITICAL)
     for at in range(effects_of(call, begin)):
         again, cleaned = 0, 1
@@ -286,8 +286,9 @@ def refuse(effect: Effect) -> None:
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_a_transport_that_raises_what_it_should_not(name: str, begin: Begin) -> None:
+def test_a_transport_that_raises_what_it_should_not(name: str) -> None:
     """The call does not hide it, does not try to go on, and lets go of everything."""
+    begin = beginning("half open")
     for at in range(effects_of(CALLS[name], begin)):
         world, router = begin()
         driver = Driver(world, at, ZeroDivisionError("a bug"))
