@@ -193,6 +193,35 @@ def test_logprobs_grow() -> None:
     assert assemble(parts)["choices"][0]["logprobs"] == {"content": [{"token": "a"}, {"token": "b"}], "refusal": None}
 
 
+def test_what_a_part_leaves_open_stays_as_it_was() -> None:
+    message = message_of(
+        delta(function_call={"name": "f", "arguments": "{"}),
+        delta(function_call={"name": None, "arguments": "}"}),
+        delta(function_call={"arguments": None}),
+    )
+    assert message["function_call"] == {"name": "f", "arguments": "{}"}
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"choices": [{"index": 0, "delta": "none"}]},
+        {"choices": [{"index": 0, "delta": None}]},
+        {"choices": ["none", None]},
+        {"choices": "none"},
+        delta(tool_calls=["none", None]),
+        delta(tool_calls=None),
+    ],
+    ids=range(6),
+)
+def test_odd_parts_add_nothing(odd: dict[str, Any]) -> None:
+    call = {"index": 0, "id": "1", "function": {"name": "f"}}
+    assert message_of(delta(content="a", tool_calls=[call]), odd, delta(content="b")) == {
+        "content": "ab",
+        "tool_calls": [call],
+    }
+
+
 def test_the_role_is_not_repeated() -> None:
     assert message_of(delta(role="assistant"), delta(role="assistant"), delta(role=None), delta(role="")) == {
         "role": "assistant"

@@ -140,6 +140,22 @@ def test_a_disabled_breaker_never_opens() -> None:
     assert subject.state is CLOSED
 
 
+def test_a_row_is_the_last_failures_however_many_came_before() -> None:
+    subject = breaker(min_samples=100, window=100)
+    feed(subject, *[FAIL] * 6, at=1000, every=5)
+    assert subject.state is CLOSED, "they are too far apart"
+    feed(subject, *[FAIL] * 4, at=1036)
+    assert subject.state is CLOSED
+    feed(subject, FAIL, at=1037)
+    assert subject.state is OPEN
+
+
+def test_memory_is_that_of_the_window() -> None:
+    subject = breaker(window=20)
+    feed(subject, *[OK] * 100)
+    assert len(subject._samples) == 20
+
+
 # --- attempts under way ---
 
 
@@ -181,6 +197,30 @@ def test_a_forgotten_stream_counts_no_longer_than_a_sample() -> None:
     assert subject.acquire(119, lease=LEASE) is not None
     watched(subject, 121)
     assert subject.acquire(131, lease=LEASE) is not None
+
+
+@pytest.mark.parametrize(("later", "state"), [(119.9, OPEN), (120, CLOSED)])
+def test_it_counts_as_long_as_a_sample_does(later: float, state: BreakerState) -> None:
+    subject = breaker()
+    for _ in range(5):
+        watched(subject, 0)
+    subject.acquire(later, lease=LEASE)
+    assert subject.state is state
+
+
+def test_what_has_ended_hangs_no_more() -> None:
+    subject = breaker(window=5)
+    for permit in [watched(subject, 0) for _ in range(5)]:
+        permit.settle(OK, 1)
+    assert subject.acquire(20, lease=LEASE) is not None
+
+
+def test_attempts_that_hang_push_the_oldest_samples_out() -> None:
+    subject = breaker()
+    feed(subject, *[OK] * 20)
+    for _ in range(16):
+        watched(subject, 0)
+    assert subject.acquire(10, lease=LEASE) is None, "of the last twenty, sixteen hang"
 
 
 # --- permits ---
@@ -225,12 +265,38 @@ def test_a_late_failure_does_not_open_again() -> None:
 
 def test_a_sample_without_permit_counts_while_closed() -> None:
     subject = breaker()
+    leave = subject.acquire(0, lease=LEASE)
+    assert leave is not None
+    leave.settle(OK, 0)
     for _ in range(5):
-        subject.record(FAIL, 0)
+        subject.record(FAIL, 0, leave)
     assert subject.state is OPEN
     until = subject.open_until
-    subject.record(FAIL, 1)
+    subject.record(FAIL, 1, leave)
     assert subject.open_until == until
+
+
+@pytest.mark.parametrize("sample", [FAIL, SLOW])
+def test_a_probe_that_began_well_and_broke_opens_again(sample: Sample) -> None:
+    subject = tripped()
+    first = probe(subject, subject.open_until)
+    first.settle(OK, subject.open_until)
+    subject.record(NEUTRAL, 10, first)
+    subject.record(OK, 10, first)
+    assert subject.state is HALF_OPEN
+    subject.record(sample, 10, first)
+    assert (subject.state, subject.open_until > 10) == (OPEN, True)
+
+
+def test_an_earlier_probe_that_broke_says_nothing_of_the_next() -> None:
+    subject = tripped()
+    first = probe(subject, subject.open_until)
+    first.settle(OK, subject.open_until)
+    second = probe(subject, subject.open_until)
+    subject.record(FAIL, 10, first)
+    assert subject.state is HALF_OPEN
+    second.settle(OK, 10)
+    assert subject.state is CLOSED
 
 
 # --- open ---
@@ -323,6 +389,47 @@ def test_a_lost_probe_is_given_up(lease: float, ends: float) -> None:
     assert subject.state is CLOSED
 
 
+def test_a_probe_is_out_since_it_was_granted() -> None:
+    assert probe(tripped(), 7).started == 7
+
+
+@pytest.mark.parametrize("began", [0.0, 1000.0])
+def test_no_moment_of_the_clock_is_special(began: float) -> None:
+    subject = breaker(open_seconds=0.5)
+    feed(subject, *[FAIL] * 5, at=began)
+    now = began + 0.5
+    probe(subject, now).settle(NEUTRAL, now)
+    probe(subject, now).settle(OK, now)
+    probe(subject, now).settle(OK, now)
+    assert subject.state is CLOSED
+
+
+def test_late_failures_do_not_open_what_is_being_probed() -> None:
+    """Attempts from before it opened come back while the third probe is out."""
+    subject = breaker()
+    late = [subject.acquire(0, lease=LEASE) for _ in range(5)]
+    feed(subject, *[FAIL] * 5)
+    now = subject.open_until
+    for _ in range(3):
+        probe(subject, now, lease=1)
+        now += 1
+    probe(subject, now)
+    for permit in late:
+        assert permit is not None
+        permit.settle(FAIL, now)
+    assert subject.state is HALF_OPEN
+
+
+def test_a_probe_that_comes_back_in_another_half_open_time_says_nothing() -> None:
+    subject = tripped()
+    lost = probe(subject, 5, lease=1)
+    probe(subject, 6).settle(FAIL, 6)
+    again = subject.open_until
+    probe(subject, again)
+    lost.settle(OK, again)
+    assert subject.acquire(again, lease=LEASE) is None, "the one probe of now is still out"
+
+
 # --- panic, operators, listeners ---
 
 
@@ -338,17 +445,25 @@ def test_panic_is_once_a_second() -> None:
     assert subject.panic(2, lease=LEASE) is not None
 
 
-def test_a_panic_probe_that_succeeds_is_the_first_of_two() -> None:
+def test_a_panic_probe_that_succeeds_is_enough() -> None:
+    """There was nothing else to try: not to trust it would be to fail calls for certain."""
     subject = tripped()
     found = subject.panic(1, lease=LEASE)
     assert found is not None
     found.settle(OK, 1.5)
-    probe(subject, 1.5).settle(OK, 2)
     assert (subject.state, subject.open_until) == (CLOSED, 0)
 
 
 def test_panic_is_for_the_open() -> None:
     assert breaker().panic(0, lease=LEASE) is None
+
+
+def test_a_panic_probe_is_heard_of() -> None:
+    heard: list[BreakerState] = []
+    subject = breaker(on_change=lambda state, _: heard.append(state))
+    feed(subject, *[FAIL] * 5)
+    assert subject.panic(1, lease=LEASE) is not None
+    assert heard == [OPEN, HALF_OPEN]
 
 
 def test_forced_open_until_reset() -> None:
@@ -405,6 +520,10 @@ class Reference:
         self.open_until = 0.0
         self.leased_until = 0.0
         self.good_probes = 0
+        self.probe: int | None = None
+        """The last one since the state changed."""
+        self.enough = 0
+        """Good probes that it takes."""
         self.panicked = -math.inf
         self.dice = 0.0
 
@@ -422,7 +541,7 @@ class Reference:
 
     def go(self, state: str, now: float) -> None:
         before, self.state = self.state, state
-        self.valid, self.good_probes, self.leased_until = {}, 0, 0.0
+        self.valid, self.good_probes, self.leased_until, self.probe = {}, 0, 0.0, None
         if state == "open":
             if before == "closed" and now - self.closed_at >= 120:
                 self.opened = 0
@@ -436,7 +555,8 @@ class Reference:
             self.go("open", now)
 
     def lease(self, number: int, now: float, lease: float) -> str:
-        self.valid = {number: (True, now, False)}
+        self.valid, self.probe = {number: (True, now, False)}, number
+        self.enough = SMALL.successes_to_close
         self.leased_until = now + min(lease, SMALL.lease)
         return "probe"
 
@@ -455,7 +575,15 @@ class Reference:
             return None
         self.panicked = now
         self.go("half_open", now)
-        return self.lease(number, now, lease)
+        got = self.lease(number, now, lease)
+        self.enough = 1
+        return got
+
+    def record(self, number: int, sample: Sample, now: float) -> None:
+        if self.state == "closed":
+            self.sample(sample, now)
+        elif number == self.probe and sample in (FAIL, SLOW):
+            self.go("open", now)
 
     def sample(self, sample: Sample, now: float) -> None:
         if self.state == "closed" and sample is not NEUTRAL:
@@ -473,7 +601,7 @@ class Reference:
         self.leased_until = 0.0
         if sample is OK:
             self.good_probes += 1
-            if self.good_probes == SMALL.successes_to_close:
+            if self.good_probes >= self.enough:
                 self.go("closed", now)
         elif sample is not NEUTRAL:
             self.go("open", now)
@@ -538,11 +666,12 @@ class BreakerMachine(RuleBasedStateMachine):
         if held[1] is not None:
             held[1].settle(sample, self.now)
 
-    @rule(samples=st.lists(st.sampled_from([FAIL, FAIL, SLOW, OK, NEUTRAL]), max_size=6))
-    def record(self, samples: list[Sample]) -> None:
-        for sample in samples:
-            self.reference.sample(sample, self.now)
-            self.subject.record(sample, self.now)
+    @rule(held=finished, samples=st.lists(st.sampled_from([FAIL, FAIL, SLOW, OK, NEUTRAL]), max_size=6))
+    def record(self, held: tuple[int, Permit | None], samples: list[Sample]) -> None:
+        number, permit = held
+        for sample in samples if permit is not None else ():
+            self.reference.record(number, sample, self.now)
+            self.subject.record(sample, self.now, permit)
 
     @rule()
     def recover(self) -> None:

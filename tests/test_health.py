@@ -266,8 +266,9 @@ def test_a_refusing_model_gives_the_gateways_probe_back(health: Health, runtime:
 def test_success_is_good_news_of_both(health: Health, runtime: VirtualRuntime) -> None:
     fail(health, A, Blame.GATEWAY)
     fail_model = health.breaker("openrouter", "a/one")
+    permit = fail_model.acquire(runtime.monotonic(), lease=1)
     for _ in range(5):
-        fail_model.record(Sample.FAIL, runtime.monotonic())
+        fail_model.record(Sample.FAIL, runtime.monotonic(), permit)
     runtime.advance(5)
     for _ in range(2):
         admitted(health).settle(Sample.OK, Blame.NOBODY)
@@ -293,8 +294,10 @@ def test_a_stream_that_hangs_is_watched(health: Health, runtime: VirtualRuntime)
 
 
 def test_a_broken_stream_is_recorded(health: Health) -> None:
+    admission = admitted(health, A)
+    admission.settle(Sample.OK, Blame.NOBODY)
     for _ in range(5):
-        health.record(A, Sample.FAIL)
+        admission.broke(Sample.FAIL)
     refused(health, A)
 
 
@@ -342,8 +345,9 @@ def test_panic_does_not_override_an_operator(health: Health, runtime: VirtualRun
     assert health.panic([A], KEY, lease=60) is None
     fail(health, B, Blame.GATEWAY)
     fail_model = health.breaker("openrouter", "b/two")
+    permit = fail_model.acquire(runtime.monotonic(), lease=1)
     for _ in range(5):
-        fail_model.record(Sample.FAIL, runtime.monotonic())
+        fail_model.record(Sample.FAIL, runtime.monotonic(), permit)
     found = health.panic([A, B], KEY, lease=60)
     assert found is not None
     assert found[0] == B

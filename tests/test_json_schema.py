@@ -192,6 +192,12 @@ VALID: dict[str, Any] = {
     "const null": obj("x", x={"const": None}),
     "enum narrowed by siblings": {"enum": ["aa", "b", 3, None], "type": "string", "maxLength": 1},
     "default that is invalid": {"type": "integer", "default": "none", "minimum": 3},
+    "default that is no multiple": {"type": "integer", "default": 5, "multipleOf": 2},
+    "default that repeats itself": {"type": "array", "items": INTEGER, "uniqueItems": True, "default": [1, 1]},
+    "default that is too long": {"type": "array", "items": INTEGER, "maxItems": 1, "default": [1, 2]},
+    "default of other items": {"type": "array", "items": INTEGER, "default": ["a"]},
+    "default that is no date": {"type": "string", "format": "date", "default": "2024-02-30"},
+    "choice that JSON cannot write": {"enum": [float("nan"), 3]},
     "examples": {"type": "string", "examples": ["Paris"], "minLength": 4},
     "nested arrays": {
         "type": "array",
@@ -237,6 +243,7 @@ VALID: dict[str, Any] = {
     "open interval": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 0.001},
     "negative": {"type": "integer", "exclusiveMaximum": -3, "minimum": -4},
     "one number": {"type": "number", "minimum": 0.1234567, "maximum": 0.1234567},
+    "smaller than any grid": {"type": "number", "minimum": 1e-20, "maximum": 2e-20},
     "huge": {"type": "number", "minimum": 1e300},
     "not small": {"type": "integer", "not": {"maximum": 100}},
     "number but not integer": {"type": "number", "not": {"type": "integer"}},
@@ -257,6 +264,7 @@ VALID: dict[str, Any] = {
     "few properties": obj("c", a=STRING, b=STRING, c=STRING) | {"maxProperties": 2},
     "enough optional properties": obj("", a=STRING, b=STRING) | {"minProperties": 2, "additionalProperties": False},
     "undeclared required": {"type": "object", "required": ["x"], "additionalProperties": {"type": "null"}},
+    "one more than is known": obj("a", a=STRING) | {"minProperties": 2},
     "false property": obj("", a=STRING, b=False),
     "dependent required": obj("a", a=STRING, b=STRING, c=STRING) | {"dependentRequired": {"a": ["b"], "b": ["d"]}},
     "dependent schemas": obj("a", a=STRING) | {"dependentSchemas": {"a": obj("b", b={"const": 4})}},
@@ -331,6 +339,15 @@ PATTERNS: dict[str, tuple[int, int | None]] = {
     r"^$": (0, None),
     r"": (3, None),
 }
+
+
+def nested(depth: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "string"}
+    for _ in range(depth):
+        schema = {"allOf": [schema]}
+    return schema
+
+
 UNSATISFIABLE: dict[str, tuple[Any, str]] = {
     "false": (False, "^#"),
     "bounds": (
@@ -345,7 +362,20 @@ UNSATISFIABLE: dict[str, tuple[Any, str]] = {
         {"type": "number", "multipleOf": 0.1, "minimum": 0.25, "maximum": 0.35},
         "^#",
     ),
+    "no number between huge ones": (
+        {"type": "number", "exclusiveMinimum": 10**400, "exclusiveMaximum": 10**400 + 1},
+        "^#",
+    ),
     "no integer between": ({"type": "integer", "exclusiveMinimum": 1, "exclusiveMaximum": 2}, "^#"),
+    "a contradiction far below": (reduce(lambda inner, _: obj("a", a=inner), range(6), False), "#(/properties/a){6}:"),
+    "too many values": (
+        {"type": "array", "minItems": 80, "items": {"type": "array", "minItems": 80, "items": NULL}},
+        "too large",
+    ),
+    "more members than anybody writes": ({"type": "object", "minProperties": 10**12}, "^#"),
+    "more work than is allowed": ({"anyOf": [{"$ref": "#"}, {"$ref": "#"}]}, "too much work"),
+    "a longer text than anybody writes": ({"type": "string", "pattern": "^a{99999}$"}, "^#"),
+    "deeper than anybody nests": ({"type": "string", "pattern": "(" * 5000 + ")" * 5000}, "nested too deeply"),
     "lengths": ({"type": "string", "minLength": 3, "maxLength": 2}, "^#"),
     "pattern against length": ({"type": "string", "pattern": "^[a-z]{3}$", "maxLength": 2}, "^#"),
     "types": ({"type": "string", "allOf": [{"type": "integer"}]}, "^#"),
@@ -354,6 +384,7 @@ UNSATISFIABLE: dict[str, tuple[Any, str]] = {
     "true is not 1": ({"const": 1, "enum": [True]}, "^#"),
     "nothing allowed": ({"not": {}}, "^#"),
     "required and forbidden": (obj("a") | {"additionalProperties": False}, "#/additionalProperties"),
+    "a dependency of draft 3": (obj("a", a=STRING, b=False) | {"dependencies": {"a": "b"}}, "^#"),
     "required under a wrong name": (
         obj("a", a=STRING) | {"propertyNames": {"pattern": "^b"}},
         "#/properties/a",
@@ -375,6 +406,8 @@ UNSATISFIABLE: dict[str, tuple[Any, str]] = {
         obj("a", a={"$ref": "https://example.com/x.json#/y"}),
         "/a: .*https://example.com/x.json#/y",
     ),
+    "reference into a text": ({"$ref": "#/title/x", "title": "t"}, "unresolvable"),
+    "malformed reference": ({"$ref": 5}, "malformed \\$ref: 5"),
     "dangling reference": ({"$ref": "#/$defs/gone"}, "#/\\$defs/gone"),
     "reference to a value": ({"$ref": "#/const", "const": 5}, "not a schema"),
     "unsupported pattern": (
@@ -382,6 +415,9 @@ UNSATISFIABLE: dict[str, tuple[Any, str]] = {
         "#/properties/p: .*escape",
     ),
     "malformed pattern": ({"type": "string", "pattern": "(a"}, "missing \\)"),
+    "a pattern that is no text": ({"type": "string", "pattern": 5}, "malformed pattern: 5"),
+    "a choice that is no JSON": ({"enum": [{1, 2}]}, "not JSON"),
+    "malformed required": ({"type": "object", "required": [1]}, "'required'"),
     "unknown type": ({"type": "file"}, "'type'"),
     "malformed bound": ({"type": "integer", "minimum": "low"}, "'minimum'"),
     "malformed properties": ({"type": "object", "properties": ["a"]}, "'properties'"),
@@ -390,13 +426,6 @@ UNSATISFIABLE: dict[str, tuple[Any, str]] = {
     "malformed count": ({"type": "array", "minItems": -1}, "'minItems'"),
     "zero step": ({"type": "number", "multipleOf": 0}, "'multipleOf'"),
 }
-
-
-def nested(depth: int) -> dict[str, Any]:
-    schema: dict[str, Any] = {"type": "string"}
-    for _ in range(depth):
-        schema = {"allOf": [schema]}
-    return schema
 
 
 HOSTILE: dict[str, Any] = {
@@ -461,6 +490,7 @@ def test_no_value_is_an_error_that_names_the_place(schema: Any, message: str) ->
         sample(schema, "hello")
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("schema", HOSTILE.values(), ids=HOSTILE)
 def test_a_hostile_schema_ends_soon(schema: Any) -> None:
     began = time.perf_counter()
@@ -521,6 +551,11 @@ def test_optional_properties_end_at_depth() -> None:
 def test_a_schema_may_be_its_own_alternative() -> None:
     # The judge would follow the reference for ever.
     assert sample({"anyOf": [{"$ref": "#"}, {"type": "null"}]}, "hello") is None
+
+
+def test_a_multiple_may_be_too_large_for_a_float() -> None:
+    # The judge would overflow.
+    assert sample({"type": "integer", "minimum": 10**400, "multipleOf": 0.5}) >= 10**400
 
 
 def test_an_unsupported_part_that_is_never_reached_does_no_harm() -> None:
@@ -670,6 +705,7 @@ def test_a_satisfiable_schema_always_gets_a_valid_value(schema: Any, text: str) 
     judge(schema, sample(schema, text))
 
 
+@pytest.mark.hypothesis
 def test_any_schema_gets_a_valid_value_or_the_error() -> None:
     outcomes: Counter[str] = Counter()
 
@@ -702,8 +738,27 @@ def test_searching_agrees_with_re(regex: str, anchored: bool, text: str) -> None
 
 
 @pytest.mark.parametrize(
-    "source", ["(", ")", "[", "[]", "[^]", "a**", "*", "a{2}{3}", "[b-a]", "a{3,2}", "\\", "(?>a)", r"\k"]
+    "source",
+    ["(", ")", "[", "[]", "[^]", "a**", "*", "a{2}{3}", "[b-a]", "a{3,2}", "\\", "(?>a)", r"\k", r"\u{110000}"],
 )
 def test_a_malformed_pattern_is_refused(source: str) -> None:
     with pytest.raises(PatternError):
         compile_pattern(source)
+
+
+@pytest.mark.parametrize(
+    ("source", "match", "other"),
+    [
+        (r"^\p{Lu}\p{L}$", "Éé", "éÉ"),
+        (r"^\P{L}$", "1", "é"),
+        (r"^\p{General_Category=Nd}$", "٣", "x"),
+        (r"^\u{1F600}$", "\U0001f600", "x"),
+        (r"^[\b]$", "\b", "b"),
+        (r"^[\w-z]$", "-", "."),
+        (r"^[a-\d]$", "-", "b"),
+    ],
+)
+def test_what_only_ecmascript_can_say(source: str, match: str, other: str) -> None:
+    found = compile_pattern(source)
+    assert found.search(match, lambda _: None)
+    assert not found.search(other, lambda _: None)

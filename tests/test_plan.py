@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -185,6 +186,16 @@ def test_odd_contents_need_only_text(content: Any) -> None:
     assert (needs.inputs, needs.tokens) == ({"text"}, 0)
 
 
+def test_what_is_no_part_is_passed_over() -> None:
+    assert needs_of(request([{"role": "user", "content": ["text", IMAGE]}])).inputs == {"text", "image"}
+
+
+def test_every_part_counts() -> None:
+    texts = [{"type": "text", "text": "x" * 300}] * 2
+    needs = needs_of(request([{"role": "user", "content": [*texts, IMAGE, IMAGE]}]))
+    assert needs.tokens == 200 + 2 * MEDIA_TOKENS
+
+
 def test_a_tuple_of_parts_is_a_list_of_parts() -> None:
     assert needs_of(request([{"role": "user", "content": (IMAGE,)}])).inputs == {"text", "image"}
 
@@ -212,6 +223,8 @@ def test_parameters_that_a_model_must_support(params: dict[str, Any], expected: 
     [
         ({"max_tokens": 500}, 500),
         ({"max_completion_tokens": 400, "max_tokens": 500}, 400),
+        ({"max_completion_tokens": 0, "max_tokens": 500}, 500),
+        ({"max_tokens": 1}, 1),
         ({"max_tokens": -1}, 0),
         ({"max_tokens": "many"}, 0),
         ({"tools": [{"name": "x" * 3000}]}, 1004),
@@ -272,6 +285,7 @@ def test_what_a_model_cannot_do(model: Model, asked: Needs, reason: str | None) 
         ("2026-01-30", None),
         ("2026-01-29", "expired on 2026-01-29"),
         ("2026-01-28T00:00:00Z", "expired on 2026-01-28"),
+        ("2026-01-29T23:00:00Z", "expired on 2026-01-29"),
         ("some day", None),
     ],
 )
@@ -292,8 +306,8 @@ def test_the_largest_context_comes_first(snapshot: Snapshot) -> None:
 
 
 def test_a_context_that_nobody_knows_comes_last() -> None:
-    models = [Model("a/a"), Model("b/b", context_length=5), Model("c/c"), Model("d/d", context_length=9)]
-    plan = drawn(catalogue(*models), request(allow_any_price=True))
+    models = [Model("a/a"), Model("b/b", context_length=1), Model("c/c"), Model("d/d", context_length=9)]
+    plan = drawn(catalogue(*models), request("?", allow_any_price=True))
     assert ids(plan) == ["d/d", "b/b", "a/a", "c/c"]
     assert plan.targets[-1].reason == "from the catalogue: fits, context unknown"
 
@@ -311,6 +325,10 @@ def test_what_was_named_does_not_come_again(snapshot: Snapshot) -> None:
         ({"plugins": [{"id": "web"}]}, "Hello", True),
         ({"web_search_options": {}}, "Hello", True),
         ({}, [{"type": "text", "text": "what?"}], False),
+        ({}, [IMAGE], True),
+        ({}, [{"type": "input_audio", "input_audio": {}}], True),
+        ({"modalities": ["text", "image"]}, "Draw", True),
+        ({"modalities": ["text", "audio"]}, "Speak", True),
     ],
 )
 def test_only_what_the_request_can_incur_is_compared(params: dict[str, Any], content: Any, dear: bool) -> None:
@@ -318,7 +336,8 @@ def test_only_what_the_request_can_incur_is_compared(params: dict[str, Any], con
     other = catalog_model(
         "b/other",
         supported_parameters=["web_search_options"],
-        pricing={"prompt": "1", "completion": "1", "web_search": "5", "image": "5"},
+        architecture={"input_modalities": ["text", "image", "audio"], "output_modalities": ["text", "image", "audio"]},
+        pricing={"prompt": "1", "completion": "1", "web_search": "5", "image": "5", "audio": "5"},
     )
     models, _ = parse_catalog({"data": [named, other]})
     snapshot = Snapshot(tuple(models), {model.id: model for model in models}, 0.0, 1.0)
@@ -326,6 +345,7 @@ def test_only_what_the_request_can_incur_is_compared(params: dict[str, Any], con
     plan = drawn(snapshot, asked, "a/named")
     assert (skips(plan).get("b/other") == "dearer than the models named") is dear
     assert (ids(plan) == ["b/other"]) is not dear
+    assert [skip.origin for skip in plan.skipped] == [Origin.CATALOG] * dear
 
 
 def test_without_a_name_only_free_models(snapshot: Snapshot) -> None:
@@ -428,6 +448,19 @@ def test_models_expire(snapshot: Snapshot) -> None:
     assert "deepcogito/cogito-v2-preview-llama-70b" in ids(drawn(snapshot, request(allow_any_price=True)))
     plan = drawn(snapshot, request(allow_any_price=True), wall=later)
     assert skips(plan)["deepcogito/cogito-v2-preview-llama-70b"] == "expired on 2026-02-04"
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="no time zones to set")
+def test_it_is_the_same_day_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    midnight = datetime.datetime(2026, 1, 30, tzinfo=datetime.timezone.utc).timestamp()
+    models = catalogue(Model("a/a", expiration_date="2026-01-30"))
+    with monkeypatch.context() as patch:
+        for zone in ("Pacific/Kiritimati", "Pacific/Pago_Pago"):
+            patch.setenv("TZ", zone)
+            time.tzset()
+            assert ids(drawn(models, request(allow_any_price=True), wall=midnight - 1)) == ["a/a"]
+            assert ids(drawn(models, request(allow_any_price=True), wall=midnight)) == []
+    time.tzset()
 
 
 @pytest.mark.parametrize(

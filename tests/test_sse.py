@@ -71,6 +71,7 @@ EXAMPLES = {
     "LF": (b"data: a\n\ndata: b\n\n", [b"a", b"b"]),
     "CR": (b"data: a\r\rdata: b\r\r", [b"a", b"b"]),
     "CRLF": (b"data: a\r\n\r\ndata: b\r\n\r\n", [b"a", b"b"]),
+    "CRLF, an event of two lines": (b"data: a\r\ndata: b\r\n\r\n", [b"a\nb"]),
     "mixed": (b"data: a\r\n\rdata: b\n\r\n", [b"a", b"b"]),
     "LF CR is two line ends": (b"data: a\n\rdata: b\n\n", [b"a", b"b"]),
     "CR LF LF": (b"data: a\r\n\n", [b"a"]),
@@ -272,6 +273,10 @@ CAPS = {
         b":\n" + b"data: a\n\n" * 3 + b"data\n\n:\n",
         b":\n",
     ),
+    "blank lines": ("max_comments", 1, b"\n" * 10, b"\n"),
+    "fields that mean nothing": ("max_comments", 2, b"event: x\n" * 20, b"id: 1\n"),
+    "blank lines after a comment": ("max_comments", 1, b"\n" * 9 + b":\n" + b"\n" * 10, b"\n"),
+    "blank lines after an event": ("max_comments", 1, b"\n" * 9 + b"data: a\n\n" + b"\n" * 10, b"\n"),
     "comments around a line": ("max_comments", 2, b":\ndata: a\n:\n", b":\n"),
     "comments around an empty event": ("max_comments", 2, b":\n\nevent: x\n\n:\n", b":\n"),
 }
@@ -296,6 +301,28 @@ def test_an_event_resets_the_run_of_comments_on_the_fast_path() -> None:
     assert decoder.comments == 6
 
 
+BEFORE = {
+    "stream": ("max_stream", 9, b"data: a\n\ndata: b\n\n"),
+    "line, unfinished": ("max_line", 10, b"data: a\n\ndata: 56789"),
+    "line, finished": ("max_line", 10, b"data: a\n\ndata: 56789\n\ndata: b\n\n"),
+    "event": ("max_event", 4, b"data: a\n\ndata: 12345\n\ndata: b\n\n"),
+    "comments": ("max_comments", 1, b"data: a\n\n:\n:\ndata: b\n\n"),
+}
+
+
+@pytest.mark.parametrize(("cap", "limit", "data"), BEFORE.values(), ids=BEFORE.keys())
+def test_what_came_before_the_cap_is_not_lost(cap: str, limit: int, data: bytes) -> None:
+    with pytest.raises(SSELimitError, match=cap) as caught:
+        SSEDecoder(**{cap: limit}).feed(data)
+    assert caught.value.events == [b"a"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 100])
+def test_the_shape_of_nearly_every_read_takes_the_fast_path(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(SSEDecoder, "_by_line")
+    assert decode(b'data: {"n": 1}\n\n' * count) == [b'{"n": 1}'] * count
+
+
 def test_default_caps() -> None:
     line = b"data: " + b"x" * (8 * 1024 * 1024 - 6)
     assert decode(line + b"\n\n") == [line[6:]]
@@ -318,6 +345,7 @@ def test_the_error_is_a_value_error_and_survives_pickling() -> None:
     error = pickle.loads(pickle.dumps(SSELimitError("max_line", 5)))
     assert isinstance(error, ValueError)
     assert (error.cap, error.limit, str(error)) == ("max_line", 5, "event stream exceeds max_line=5")
+    assert error.args == ("max_line", 5)
 
 
 # --- what is held between feeds --------------------

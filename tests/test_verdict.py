@@ -562,6 +562,20 @@ PRECEDENCE = [
     ("a bare string with a known message", http(200, {"error": "x/y is not a valid model ID"}), "model_not_found"),
     ("an error that is a list", http(429, {"error": ["slow"]}), "rate_limited"),
     ("an empty error", http(429, {"error": {}}), "rate_limited"),
+    ("a number in the type", http(200, {"error": {"type": 429}}), "rate_limited"),
+    ("a number in the status", http(200, {"error": {"status": "503"}}), "overloaded"),
+    ("the smallest number of a refusal", http(200, {"error": {"code": 400}}), "invalid_request"),
+    ("a number beyond them", http(200, {"error": {"code": 600}}), "server_error"),
+    ("the first status that is no success", http(300, {"error": {"message": "x"}}), "unexpected_redirect"),
+    ("the last status of a failure", http(599), "unknown_server_error"),
+    ("a status beyond them", http(600), "unexpected_response"),
+    ("a page with the commonest failure", Signal(status=500, text=b" <html>"), "not_an_api"),
+    ("a word with it", Signal(status=500, text=b"oops"), "server_error"),
+    ("a page after a blank", Signal(status=200, text=b"\n<html>", ending=Ending.MALFORMED), "not_an_api"),
+    ("a message that ends in time", refusal(400, message="x" * 1988 + "context size"), "context_length"),
+    ("a message that does not", refusal(400, message="x" * 1989 + "context size"), "invalid_request"),
+    ("an error without a status", Signal(body={"error": {"code": "overloaded"}}), "overloaded"),
+    ("nothing that tells anything", Signal(), "malformed"),
     ("a body that is a list", http(429, [{"error": {"code": 400}}]), "rate_limited"),
 ]
 
@@ -658,6 +672,11 @@ def test_insurance_does_not_cover_what_was_cut() -> None:
 @pytest.mark.parametrize("failure", list(Failure))
 def test_what_was_not_sent_is_not_billed(failure: Failure) -> None:
     assert classify(network(failure, Sent.NOT_SENT)).billing is Billing.NONE
+
+
+@pytest.mark.parametrize("sent", list(Sent))
+def test_whether_it_was_sent_is_kept(sent: Sent) -> None:
+    assert classify(network(Failure.DISCONNECTED, sent)).sent is sent
 
 
 # --- hints ---

@@ -26,13 +26,15 @@ PANIC_INTERVAL = 1.0
 class Permit:
     """The right to one attempt. The first settlement counts, later ones and those of an older generation do not."""
 
-    __slots__ = ("breaker", "generation", "probe", "settled", "started")
+    __slots__ = ("breaker", "generation", "last_hope", "probe", "settled", "started")
 
-    def __init__(self, breaker: Breaker, generation: int, started: float, probe: bool) -> None:
+    def __init__(self, breaker: Breaker, generation: int, started: float, probe: bool, last_hope: bool = False) -> None:
         self.breaker = breaker
         self.generation = generation
         self.started = started
         self.probe = probe
+        self.last_hope = last_hope
+        """Whether it is a probe for want of any other target: one success is then enough."""
         self.settled = False
 
     def settle(self, sample: Sample, now: float) -> None:
@@ -109,7 +111,7 @@ class Breaker:
             return None
         self._last_panic = now
         self._enter(BreakerState.HALF_OPEN, now)
-        return self._lease(now, lease)
+        return self._lease(now, lease, last_hope=True)
 
     def retry_at(self, now: float) -> float | None:
         """When a refused caller may ask again; ``None``: only an operator can tell."""
@@ -119,10 +121,15 @@ class Breaker:
             return None
         return self.open_until if self.state is BreakerState.OPEN else max(now, self._leased_until)
 
-    def record(self, sample: Sample, now: float) -> None:
-        """A sample that belongs to no permit, such as a stream that broke after it had begun."""
+    def record(self, sample: Sample, now: float, permit: Permit) -> None:
+        """A sample that comes after the permit was settled: a stream that broke after it had begun.
+
+        Where it was the probe of a half-open breaker that began so well, the breaker opens again.
+        """
         if self.state is BreakerState.CLOSED:
             self._add(sample, now)
+        elif permit.probe and permit.generation == self._generation and sample in (Sample.FAIL, Sample.SLOW):
+            self._enter(BreakerState.OPEN, now)
 
     def returned(self, permit: Permit, sample: Sample, now: float) -> None:
         """Called by :meth:`Permit.settle`."""
@@ -130,7 +137,7 @@ class Breaker:
         if permit.generation != self._generation:
             return
         if permit.probe:
-            self._probed(sample, now)
+            self._probed(sample, now, permit)
         else:
             self._add(sample, now)
 
@@ -145,16 +152,16 @@ class Breaker:
         self._openings = 0
         self._enter(BreakerState.CLOSED, now)
 
-    def _permit(self, now: float, *, probe: bool, watch: bool) -> Permit:
-        permit = Permit(self, self._generation, now, probe)
+    def _permit(self, now: float, *, probe: bool, watch: bool, last_hope: bool = False) -> Permit:
+        permit = Permit(self, self._generation, now, probe, last_hope)
         if watch:
             self._waiting.add(permit)
         return permit
 
-    def _lease(self, now: float, lease: float) -> Permit:
+    def _lease(self, now: float, lease: float, *, last_hope: bool = False) -> Permit:
         self._leased_until = now + min(lease, self._policy.lease)
         self._generation += 1
-        return self._permit(now, probe=True, watch=False)
+        return self._permit(now, probe=True, watch=False, last_hope=last_hope)
 
     def _add(self, sample: Sample, now: float) -> None:
         if sample is Sample.NEUTRAL:
@@ -167,11 +174,11 @@ class Breaker:
         if sample is not Sample.OK:
             self._judge(now)
 
-    def _probed(self, sample: Sample, now: float) -> None:
+    def _probed(self, sample: Sample, now: float, permit: Permit) -> None:
         self._leased_until = 0.0
         if sample is Sample.OK:
             self._probes_ok += 1
-            if self._probes_ok >= self._policy.successes_to_close:
+            if permit.last_hope or self._probes_ok >= self._policy.successes_to_close:
                 self._enter(BreakerState.CLOSED, now)
         elif sample is not Sample.NEUTRAL:
             self._enter(BreakerState.OPEN, now)
@@ -213,7 +220,7 @@ class Breaker:
             self.open_until = 0.0
             self._closed_at = now
         if self._on_change is not None and previous is not state:
-            self._on_change(state, max(0.0, self.open_until - now))
+            self._on_change(state, max(0.0, self.open_until - now) if state is BreakerState.OPEN else 0.0)
 
     def _open(self, previous: BreakerState, now: float) -> None:
         if previous is BreakerState.CLOSED and now - self._closed_at >= RESET_AFTER:

@@ -96,6 +96,8 @@ class Trial:
     status: int | None = None
     request_id: str | None = None
     first_token: float | None = None
+    patience: float = 0.0
+    """Streams: seconds for the first content."""
 
 
 class Call:

@@ -82,6 +82,10 @@ class Admission:
             self._settled = True
             self._health.settle(self._model, self._gateway, sample, blame)
 
+    def broke(self, sample: Sample) -> None:
+        """The model's stream broke after the attempt was settled."""
+        self._health.record(self._model, sample)
+
     def reached(self) -> None:
         """The gateway answers, whatever its model will do: good news of the gateway."""
         if not self._settled:
@@ -179,11 +183,11 @@ class Health:
         with self._lock:
             gateway.settle(Sample.OK, now)
 
-    def record(self, target: Target, sample: Sample) -> None:
-        """A sample on a model after its permit was settled: a stream that broke."""
+    def record(self, model: Permit, sample: Sample) -> None:
+        """Called by :meth:`Admission.broke`."""
         now = self._runtime.monotonic()
         with self._lock:
-            self._entry(target, now).breaker.record(sample, now)
+            model.breaker.record(sample, now, model)
 
     def may_retry(self, target: Target) -> bool:
         """Whether the target's retry budget allows another attempt on it; it is then paid for."""

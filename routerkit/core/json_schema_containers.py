@@ -5,7 +5,7 @@ The constraints come as a conjunction of schemas. What goes into a container is 
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, count, islice
+from itertools import chain, islice
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from routerkit.core import json_schema_rules as rules
@@ -46,10 +46,10 @@ class Values:
         return len(self._seen) > index
 
     def __iter__(self) -> Iterator[Any]:
-        for index in count():
-            if not self.reaches(index):
-                return
+        index = 0
+        while self.reaches(index):
             yield self._seen[index]
+            index += 1
 
 
 class Search(Protocol):

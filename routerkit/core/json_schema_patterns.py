@@ -266,7 +266,7 @@ def _ends(node: _Node, text: str, starts: set[int], spend: Spend) -> set[int]:
             return {at for at in starts if _looks(node, text, at, spend) == node.wanted}
         case _Repeat():
             return _repeat_ends(node, text, starts, spend)
-        case _Row():
+        case _:  # a _Row
             for part in node.nodes:
                 starts = _ends(part, text, starts, spend)
             return starts

@@ -92,7 +92,8 @@ def begin(call: Call, trial: Trial) -> Step[Result[Intake]]:
     intake = Intake(trial, response, call.signal)
     signal: Signal | None = Signal(ending=Ending.CANCELLED)
     try:
-        signal = yield from _advance(call, intake)
+        yield from _advance(call, intake)
+        signal = None if intake.committed else intake.failed
     finally:
         if signal is not None:
             yield from close(intake.handle, reusable=intake.failed is not None and intake.status != 200)
@@ -120,10 +121,7 @@ def _flow(call: Call, intake: Intake) -> Step[Signal | None]:
             if intake.over:
                 signal = intake.failed
                 break
-            failed = yield from _advance(call, intake)
-            if failed is not None:
-                signal = failed
-                break
+            yield from _advance(call, intake)
     finally:
         yield from close(intake.handle, reusable=signal is None)
         if signal is not None and signal.ending is Ending.CANCELLED:
@@ -167,9 +165,9 @@ def _is_text(chunk: Chunk) -> bool:
     )
 
 
-def _advance(call: Call, intake: Intake) -> Step[Signal | None]:
-    """Read until there is something to deliver (``None``) or the attempt has failed (its signal)."""
-    while True:
+def _advance(call: Call, intake: Intake) -> Step[None]:
+    """Read until there is something to deliver, or the attempt is over."""
+    while not intake.over:
         seconds, ending = _shortest_clock(call, intake, call.now())
         try:
             data = yield from read(intake.handle, seconds if seconds > 0 else 0.0)
@@ -177,13 +175,12 @@ def _advance(call: Call, intake: Intake) -> Step[Signal | None]:
             if intake.status != 200 or intake.finished:
                 # A status tells more than why its body did not come; after the finish reason nothing was missing.
                 intake.feed(b"", call.now())
-                return intake.failed
-            return _broken(call, intake, failure, ending)
+            else:
+                intake.over, intake.failed = True, _broken(call, intake, failure, ending)
+            return
         intake.feed(data, call.now())
-        if intake.committed and (intake.undelivered or intake.over):
-            return None
-        if intake.over:
-            return intake.failed
+        if intake.committed and intake.undelivered:
+            return
 
 
 def _shortest_clock(call: Call, intake: Intake, now: float) -> tuple[float, Ending | None]:
@@ -196,7 +193,7 @@ def _shortest_clock(call: Call, intake: Intake, now: float) -> tuple[float, Endi
         if intake.committed:
             left, meaning = intake.last_content + timeouts.content_idle - now, Ending.CONTENT_IDLE
         else:
-            left, meaning = intake.last_content + timeouts.first_token - now, Ending.FIRST_TOKEN_TIMEOUT
+            left, meaning = intake.last_content + intake.trial.patience - now, Ending.FIRST_TOKEN_TIMEOUT
         if left < shortest:
             shortest, ending = left, meaning
     left = call.deadline - now
@@ -220,7 +217,7 @@ def _interrupted(call: Call, intake: Intake, signal: Signal) -> Step[tuple[Verdi
     trial = intake.trial
     target = trial.candidate.target
     if verdict.blame in (Blame.MODEL, Blame.GATEWAY):
-        call.router.health.record(target, verdict.sample)
+        trial.admission.broke(verdict.sample)
         call.router.health.cool(target, call.router.key, verdict, signal.status)
     yield from call.record(trial, verdict)
     text = "".join(chunk.text for chunk in intake.chunks)
@@ -259,5 +256,9 @@ def _ended(call: Call, intake: Intake) -> Ended:
 
 def _order(call: Call, trial: Trial) -> Open:
     timeouts, left = call.request.timeouts, max(call.left(), 0.001)
-    first_byte = min(timeouts.first_byte, timeouts.first_token, left)
+    trial.patience = timeouts.first_token
+    if call.itinerary.left:
+        # A model that hangs shall not use up the deadline while others wait; but each gets what a healthy one may need.
+        trial.patience = min(trial.patience, max(left / 2, call.router.settings.breaker.slow_first_token))
+    first_byte = min(timeouts.first_byte, trial.patience, left)
     return Open(call.http_request(trial), min(timeouts.connect, left), first_byte, left)

@@ -17,7 +17,7 @@ from routerkit.core.effects import Await, Failure, HttpResponse, Latch, Step, Tr
 from routerkit.testing.connection import Connection, Gone, RecordedRequest, Reply
 from routerkit.testing.signals import Signal
 from routerkit.transport.body import decoded
-from routerkit.transport.http1 import Head, MalformedError, TruncatedError, parse_head
+from routerkit.transport.http1 import MAX_INTERIM, Head, MalformedError, TruncatedError, parse_head
 from routerkit.types.verdict import Sent
 
 T = TypeVar("T")
@@ -183,7 +183,7 @@ class Playback:
         return TransportFailure(kind, sent, reused=self._reused, detail=detail, status=status)
 
     def _read_head(self, patience: float) -> Step[Head]:
-        data = b""
+        data, interim = b"", 0
         while True:
             head = parse_head(data, self._order.request.method) if data else None
             if head is None:
@@ -191,8 +191,10 @@ class Playback:
                 if not piece:
                     raise ConnectionError("no answer")
                 data += piece
-            elif head.status < 200 and head.status != 101:
-                data = head.rest
+            elif head.is_interim:
+                data, interim = head.rest, interim + 1
+                if interim > MAX_INTERIM:
+                    raise MalformedError("too many interim answers")
             else:
                 return head
 
@@ -200,6 +202,8 @@ class Playback:
         if self._head is None or self.closed:
             return b""
         body, until = self._head.body, self._elapsed + seconds
+        if body.fault is not None:
+            raise TruncatedError(body.fault)
         data, self._rest = self._rest, b""
         while True:
             piece = body.feed(data) if data else b""

@@ -1,7 +1,7 @@
 """HTTP for tasks: performs ``Send``, ``Open``, ``Read`` and ``Close`` on aiohttp.
 
 A session belongs to its event loop, so there is one for each loop. aiohttp's own timeouts are off: each exchange runs under
-one timer of ours, which is set anew for each phase and ends it even where a parser of aiohttp waits for ever.
+one timer of ours, which is set anew for each phase.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from aiohttp.http import HttpProcessingError
 from routerkit.core import effects
 from routerkit.core.effects import Failure, HttpRequest, StreamResponse, TransportFailure
 from routerkit.transport.addresses import AddressNotAllowedError, check_public
+from routerkit.transport.aiohttp_reader import ResponseReader
 from routerkit.transport.body import decoded
-from routerkit.transport.failures import KEEPALIVE_IDLE, headers_of, is_local, is_readable, name_of
-from routerkit.transport.http1 import MAX_HEAD, MAX_INTERIM
+from routerkit.transport.failures import KEEPALIVE_IDLE, READ_SIZE, headers_of, is_local, is_readable, name_of
 from routerkit.transport.proxies import proxy_for
 from routerkit.transport.tls import tls_context
 from routerkit.types.verdict import Sent
@@ -98,18 +98,17 @@ _progress: ContextVar[_Progress] = ContextVar("routerkit_progress")
 
 
 class _Protocol(ResponseHandler):
-    """One connection. It knows whether it has served, and leaves no reader waiting once it is lost."""
+    """One connection. It knows whether it has served, and has its answers read by our reader."""
 
     served = False
-    _interim = 0
 
-    async def read(self) -> Any:
-        """The next head, and what brings its body. Raises HttpProcessingError when interim ones (1xx) do not end."""
-        message, body = await super().read()
-        self._interim = self._interim + 1 if message.code < 200 else 0
-        if self._interim > MAX_INTERIM:
-            raise HttpProcessingError(message="too many interim answers")
-        return message, body
+    def set_response_params(self, *, skip_payload: bool = False, read_bufsize: int = READ_SIZE, **_: Any) -> None:
+        """Called before each request, for a parser. What the server has said by then belongs to its answer."""
+        self._skip_payload = skip_payload
+        self._parser: Any = ResponseReader(self, self._loop, read_bufsize, "HEAD" if skip_payload else "GET")
+        if self._tail:
+            early, self._tail = self._tail, b""
+            self.data_received(early)
 
     def is_quiet(self) -> bool:
         """Whether the server has sent nothing since the last answer: neither the end of the connection nor stray bytes.
@@ -123,17 +122,20 @@ class _Protocol(ResponseHandler):
 
     def close(self) -> None:
         """Close at once: asyncio would first send what is left of a request to a server that may not take it."""
-        if self.transport is not None and self.transport.get_write_buffer_size():
-            self.transport.abort()
+        with contextlib.suppress(
+            AttributeError
+        ):  # raised until Python 3.11 by a TLS transport that has lost its connection
+            if self.transport is not None and self.transport.get_write_buffer_size():
+                self.transport.abort()
         super().close()
 
     def connection_lost(self, error: BaseException | None) -> None:
-        body, transport = self._payload, self.transport
+        transport = self.transport
+        if error is not None and self._parser is not None:
+            self._parser.fail("the connection broke within the body")
         super().connection_lost(error)
         if transport is not None:
             transport.close()  # until Python 3.11 a TLS transport takes a lost connection for one left open
-        if body is not None and not body.is_eof() and body.exception() is None:
-            body.set_exception(aiohttp.ClientPayloadError("the connection ended within the body"))
 
 
 class Connector(TCPConnector):
@@ -284,8 +286,6 @@ class _Home:
             cookie_jar=DummyCookieJar(),
             auto_decompress=False,
             trust_env=False,
-            max_line_size=MAX_HEAD,
-            max_field_size=MAX_HEAD,
         )
         self.session._retry_connection = False  # it would send a GET again, unseen
         self.streams: weakref.WeakSet[ClientResponse] = weakref.WeakSet()
@@ -437,10 +437,8 @@ def _kind(error: Exception, sent: Sent) -> Failure:
         return Failure.READ_TIMEOUT if late else Failure.TRUNCATED
     if late:
         return Failure.FIRST_BYTE_TIMEOUT
-    if not isinstance(error, (aiohttp.ClientResponseError, HttpProcessingError)):
-        return Failure.DISCONNECTED
-    # A bad chunk that came together with the head: aiohttp lets the head go, and only the parser's words tell the two apart.
-    return Failure.TRUNCATED if "chunk" in error.message.partition(":")[0].lower() else Failure.MALFORMED
+    bad = isinstance(error, (aiohttp.ClientResponseError, HttpProcessingError))
+    return Failure.MALFORMED if bad else Failure.DISCONNECTED
 
 
 def _connect_kind(error: Exception, late: bool) -> Failure:

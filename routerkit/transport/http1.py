@@ -58,6 +58,11 @@ class Head(NamedTuple):
     body: Body
     rest: bytes
 
+    @property
+    def is_interim(self) -> bool:
+        """Whether it only announces another one."""
+        return self.status < 200 and self.status != 101  # after a switch of protocols nothing of HTTP follows
+
 
 def request_bytes(request: HttpRequest, to: Destination, headers: Mapping[str, str]) -> bytes:
     """A whole request, with these headers. Raises ValueError for one that would break out of its line."""
@@ -93,12 +98,13 @@ def parse_head(data: bytes, method: str) -> Head | None:
     match = _STATUS_LINE.fullmatch(first)
     if match is None:
         raise MalformedError("no status line")
-    headers = _fields(lines)
+    fields = _fields(lines)
     status = int(match[2])
-    return Head(status, headers, _body(method, status, headers, match[1] == "1"), data[found.end() :])
+    return Head(status, Headers(fields), _body(method, status, fields, match[1] == "1"), data[found.end() :])
 
 
-def _fields(lines: list[str]) -> Headers:
+def _fields(lines: list[str]) -> dict[str, str]:
+    """Values by name, in lower case. Raises MalformedError."""
     fields: dict[str, str] = {}
     name = ""
     for line in lines:
@@ -114,14 +120,16 @@ def _fields(lines: list[str]) -> Headers:
             fields[name] = value
         elif name in _FRAMING:
             fields[name] += ", " + value
-    return Headers(fields)
+    return fields
 
 
-def _body(method: str, status: int, headers: Headers, persistent: bool) -> Body:
+def _body(method: str, status: int, fields: dict[str, str], persistent: bool) -> Body:
     """What reads the body, by RFC 9112 §6.3. ``persistent``: whether connections stay open unless the answer says otherwise."""
-    options = headers.get("connection", "").lower().replace(" ", "").split(",")
-    keep = "close" not in options if persistent else "keep-alive" in options
-    codings, length = headers.get("transfer-encoding"), headers.get("content-length")
+    keep = persistent
+    if "connection" in fields:
+        options = fields["connection"].lower().replace(" ", "").split(",")
+        keep = "close" not in options if persistent else "keep-alive" in options
+    codings, length = fields.get("transfer-encoding"), fields.get("content-length")
     if codings is not None and length is not None:
         raise MalformedError("two framings")
     if length is not None and not (length.isascii() and length.isdigit() and len(length) < 16):
@@ -136,9 +144,11 @@ def _body(method: str, status: int, headers: Headers, persistent: bool) -> Body:
 class Body:
     """Finds the content in the bytes that follow a head."""
 
-    __slots__ = ("complete", "length", "reusable")
+    __slots__ = ("complete", "fault", "length", "reusable")
 
     def __init__(self, length: int | None, reusable: bool) -> None:
+        self.fault: str | None = None
+        """What was found wrong behind the content that was given out last: whatever is fed now is refused."""
         self.length = length
         """Bytes, where they were announced."""
         self.reusable = reusable
@@ -206,15 +216,22 @@ class Chunked(Body):
         self._in_trailer = False
 
     def feed(self, data: bytes) -> bytes:
+        if self.fault is not None:
+            raise TruncatedError(self.fault)
         if self._rest:
             data = self._rest + data
         pieces: list[bytes] = []
-        at = self._trailer(data, 0) if self._in_trailer else self._chunks(data, pieces)
-        self._rest = data[at:]
-        if self.complete:
-            self.reusable = self.reusable and not self._rest
-        elif len(self._rest) > MAX_HEAD:
-            raise TruncatedError("a line that does not end")
+        try:
+            at = self._trailer(data, 0) if self._in_trailer else self._chunks(data, pieces)
+            self._rest = data[at:]
+            if self.complete:
+                self.reusable = self.reusable and not self._rest
+            elif len(self._rest) > MAX_HEAD:
+                raise TruncatedError("a line that does not end")
+        except TruncatedError as error:
+            if not pieces:
+                raise
+            self.fault = str(error)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _chunks(self, data: bytes, pieces: list[bytes]) -> int:

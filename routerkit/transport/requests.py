@@ -13,7 +13,6 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
-from http import HTTPStatus
 from http.client import HTTPException, RemoteDisconnected
 from typing import Any, TypeVar
 
@@ -203,7 +202,7 @@ class Exchange:
                 if not piece:
                     raise RemoteDisconnected("no answer")
                 data += piece
-            elif head.status < 200 and head.status != HTTPStatus.SWITCHING_PROTOCOLS:
+            elif head.is_interim:
                 data, interim = head.rest, interim + 1
                 if interim > MAX_INTERIM:
                     raise MalformedError("too many interim answers")
@@ -223,6 +222,8 @@ class Exchange:
 
     def _next(self) -> bytes:
         body = self._body
+        if body.fault is not None:
+            raise TruncatedError(body.fault)
         data, self._rest = self._rest, b""
         while True:
             if data:

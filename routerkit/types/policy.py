@@ -51,7 +51,8 @@ class Timeouts:
     first_byte: float = _seconds(30)
     """From the request to the status line. Without streaming, most gateways send it only once the whole answer is ready."""
     first_token: float = _seconds(45)
-    """Streams: from the request to the first content; comments and empty deltas do not count."""
+    """Streams: from the request to the first content; comments and empty deltas do not count. While other models wait for their
+    turn, half of what is left of the deadline if that is less, though never less than ``BreakerPolicy.slow_first_token``."""
     idle: float = _seconds(20)
     """Between two reads that bring any byte at all."""
     content_idle: float = _seconds(120)

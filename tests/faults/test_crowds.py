@@ -13,10 +13,10 @@ from routerkit import (
     BreakerPolicy,
     BreakerState,
 )
-from routerkit.core.health import Health
+from routerkit.core.health import Admission, Health
 from routerkit.types.policy import RetryPolicy
 from routerkit.types.route import Target
-from routerkit.types.verdict import Sample
+from routerkit.types.verdict import Blame, Sample
 from tests.faults.catalogue import fault
 from tests.support import replies as r
 from tests.support.facades import AsyncCaller, SkippingRuntime, SyncCaller
@@ -98,12 +98,15 @@ def test_a_crowd_that_hammers_the_record_is_counted_exactly() -> None:
     policy = BreakerPolicy(window=10_000, window_seconds=3600, min_samples=CROWD * each + 1, fast_trip=10_000)
     health = Health(SkippingRuntime(), policy, RetryPolicy())
     target = Target("gateway", A)
+    admission = health.admit(target, "", lease=60, stream=False)
+    assert isinstance(admission, Admission)
+    admission.settle(Sample.NEUTRAL, Blame.NOBODY)
     barrier = threading.Barrier(CROWD)
 
     def hammer() -> None:
         barrier.wait(30)
         for number in range(each):
-            health.record(target, Sample.FAIL if number % 3 else Sample.SLOW)
+            admission.broke(Sample.FAIL if number % 3 else Sample.SLOW)
 
     threads = [threading.Thread(target=hammer) for _ in range(CROWD)]
     for thread in threads:
@@ -112,7 +115,7 @@ def test_a_crowd_that_hammers_the_record_is_counted_exactly() -> None:
         thread.join(30)
     breaker = health.breaker(target.gateway, target.model)
     assert breaker.state is BreakerState.CLOSED
-    health.record(target, Sample.FAIL)
+    admission.broke(Sample.FAIL)
     assert breaker.state is BreakerState.OPEN
 
 

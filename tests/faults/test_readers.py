@@ -361,7 +361,7 @@ def test_an_async_stream_that_never_began_holds_nothing(server: FaultServer) -> 
 
 # --- 94: readers that take their time ---
 
-PATIENT = Timeouts(idle=20, content_idle=30, total=600)
+PATIENT = Timeouts(idle=20, content_idle=30, total=6000)
 
 
 @pytest.mark.parametrize(

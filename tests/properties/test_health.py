@@ -117,9 +117,12 @@ class HealthMachine(RuleBasedStateMachine):
         self.health.cool(target, KEY, verdict, None)
         self.out.remove(held)
 
-    @rule(of=st.sampled_from(TARGETS), sample=st.sampled_from(Sample))
-    def broken_stream(self, of: Target, sample: Sample) -> None:
-        self.health.record(of, sample)
+    @rule(held=consumes(admissions), sample=st.sampled_from(Sample))
+    def broken_stream(self, held: Admission | None, sample: Sample) -> None:
+        if held is not None:
+            held.settle(Sample.OK, Blame.NOBODY)
+            held.broke(sample)
+            self.out.remove(held)
 
     @rule(of=st.sampled_from(TARGETS))
     def bad_luck(self, of: Target) -> None:

@@ -1,0 +1,238 @@
+"""What is left of a plan: which target is next after what failed, and what is done when none may be tried."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from routerkit import NoEligibleModelError, Timeouts
+from routerkit.types.event import BreakerState
+from tests.support import replies as r
+from tests.support.core import HOST, A, B, C, Told, World
+
+SMALL, LARGE, UNTOLD = "x/small", "x/large", "x/untold"
+TOO_LONG = r.error(400, message="This model's maximum context length is 10 tokens")
+FREE = {"prompt": "0", "completion": "0"}
+
+
+def entry(model: str, **more: Any) -> dict[str, Any]:
+    return r.catalog_model(model, **more)
+
+
+# --- what a failure asks of the models after it ---
+
+
+def sizes(world: World) -> None:
+    world.catalog(
+        entry(SMALL, context_length=1000),
+        entry(LARGE, context_length=2000),
+        entry(UNTOLD, context_length=None, top_provider={}),
+        entry(B, context_length=1000),
+    )
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["catalogue in memory", "catalogue to fetch"])
+def test_a_prompt_that_is_too_long_goes_to_a_larger_model(known: bool) -> None:
+    world = World()
+    sizes(world)
+    if known:
+        world.read_catalog()
+    world.script(SMALL, TOO_LONG)
+    told = world.ask(model=SMALL, fallback_models=[C, B, UNTOLD, LARGE])
+    assert told.attempts == [f"{SMALL} 400 context_length", f"{LARGE} 200 ok"]
+    assert told.skipped == {
+        C: "not in the catalogue, so nobody can tell whether it would do better",
+        B: "its context is not known to be larger",
+        UNTOLD: "its context is not known to be larger",
+    }
+
+
+def test_when_nobody_knows_its_size_no_other_is_known_to_be_larger() -> None:
+    world = World()
+    sizes(world)
+    world.script(C, TOO_LONG)
+    told = world.ask(model=C, fallback_models=[LARGE])
+    assert told.gives == "ContextLengthExceededError"
+    assert told.skipped[LARGE] == "its context is not known to be larger"
+
+
+def test_without_a_catalogue_nobody_can_tell() -> None:
+    world = World()
+    world.script(A, TOO_LONG)
+    told = world.ask(fallback_models=[B])
+    assert told.gives == "ContextLengthExceededError"
+    assert told.attempts == [f"{A} 400 context_length"]
+    assert "not in the catalogue" in told.skipped[B]
+
+
+def test_what_a_model_cannot_do_goes_to_one_that_can() -> None:
+    world = World()
+    world.catalog(
+        entry(A),
+        entry(B, supported_parameters=["temperature"]),
+        entry(C, supported_parameters=["tools", "temperature"]),
+    )
+    world.script(A, r.error(404, message="No endpoints found that support tool use"))
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    told = world.ask(fallback_models=[B, C], tools=tools)
+    assert told.attempts == [f"{A} 404 unsupported", f"{C} 200 ok"]
+    assert told.skipped == {B: "does not support tools"}
+
+
+def prices(world: World) -> None:
+    world.catalog(
+        entry(A, pricing={"prompt": "2", "completion": "2"}),
+        entry(B, pricing={"prompt": "2", "completion": "2"}),
+        entry(C, pricing={"prompt": "1", "completion": "2"}),
+        entry(LARGE, pricing={"prompt": "1", "completion": "3"}),
+    )
+
+
+def test_a_request_that_is_too_dear_goes_to_a_cheaper_model() -> None:
+    world = World()
+    prices(world)
+    world.script(A, r.error(402, message="x", metadata={"limit_source": "openrouter_credits"}))
+    told = world.ask(fallback_models=[B, LARGE, C])
+    assert told.attempts == [f"{A} 402 weight_exceeds_budget", f"{C} 200 ok"]
+    assert told.skipped == {B: "not known to be cheaper", LARGE: "not known to be cheaper"}
+
+
+def test_a_model_without_a_price_is_no_measure() -> None:
+    world = World()
+    prices(world)
+    world.script(UNTOLD, r.error(402, message="x", metadata={"limit_source": "openrouter_credits"}))
+    told = world.ask(model=UNTOLD, fallback_models=[C])
+    assert told.gives == "PaymentRequiredError"
+    assert told.skipped[C] == "not known to be cheaper"
+
+
+def test_a_gateway_that_failed_is_not_asked_for_another_model() -> None:
+    world = World()
+    world.catalog(entry("x/free:free", pricing=FREE))
+    world.read_catalog()
+    world.script(A, r.html(502))
+    told = world.ask(fallback_models=[B])
+    assert told.attempts == [f"{A} 502 not_an_api"]
+    assert told.skipped == {B: "its gateway failed"}
+
+
+# --- the catalogue as a last resort ---
+
+
+def test_the_catalogue_is_not_drawn_against_a_refusal_of_the_whole_gateway() -> None:
+    world = World()
+    world.catalog(entry("x/free:free", pricing=FREE))
+    world.script(A, r.error(502, "<html>", headers={"Retry-After": "30"}))
+    world.ask()
+    told = world.ask(timeouts=Timeouts(total=10))
+    assert told.attempts == []
+    assert told.skipped == {A: f"gateway {HOST} rests after not_an_api"}
+    assert [request.method for request in world.gateway.requests] == ["POST"]
+
+
+def test_what_the_catalogue_offers_comes_after_what_is_named() -> None:
+    world = World()
+    world.catalog(entry("x/free:free", pricing=FREE), entry("x/dear"))
+    world.script(A, r.error(500))
+    told = world.ask()
+    assert told.attempts == [f"{A} 500 server_error", "x/free:free 200 ok"]
+    assert list(told.skipped) == ["x/dear"]
+
+
+def test_a_catalogue_is_waited_for_ten_seconds_at_most() -> None:
+    world = World()
+    world.gateway.catalog = r.hang()
+    world.script(A, r.error(400, message="x is not a valid model id"))
+    before = world.runtime.now
+    told = world.ask(timeouts=Timeouts(total=100))
+    assert told.gives == "ModelNotFoundError"
+    assert "could not be read" in told.skipped["the catalogue"]
+    assert world.runtime.now - before <= 10.1
+
+
+def test_or_half_of_what_is_left() -> None:
+    world = World()
+    world.gateway.catalog = r.hang()
+    world.script(A, r.error(400, message="x is not a valid model id"))
+    before = world.runtime.now
+    assert world.ask(timeouts=Timeouts(total=8)).gives == "ModelNotFoundError"
+    assert world.runtime.now - before <= 4.1
+
+
+# --- when no target may be tried ---
+
+
+def test_when_every_model_is_open_each_gets_one_probe_a_second() -> None:
+    world = World()
+    world.trip(A, B)
+    for model in (A, B):
+        world.script(model, r.error(500))
+    told = [world.ask(fallback_models=[B]) for _ in range(4)]
+    assert sorted(each.attempts for each in told[:2]) == [[f"{A} 500 server_error"], [f"{B} 500 server_error"]]
+    for each in told[2:]:
+        assert each.attempts == []
+        assert isinstance(each.error, NoEligibleModelError)
+        assert each.skipped[A] == "its breaker is open"
+    world.runtime.advance(1)
+    assert len(world.ask(fallback_models=[B]).attempts) == 1
+
+
+def test_a_probe_that_succeeds_answers_the_call() -> None:
+    world = World()
+    world.trip(A, B)
+    assert world.ask(fallback_models=[B]).gives.startswith("Hello from")
+
+
+def test_a_target_that_an_operator_closed_gets_no_probe() -> None:
+    world = World()
+    world.router.health.breaker(HOST, A).force_open(world.runtime.now)
+    told = world.ask()
+    assert told.attempts == []
+    assert world.router.health.breaker(HOST, A).state is BreakerState.OPEN
+
+
+def limited(world: World, hint: str, **more: Any) -> Told:
+    """A call that finds its only model resting for so long."""
+    world.script(A, r.error(429, headers={"Retry-After": hint}), r.completion())
+    world.ask(timeouts=Timeouts(total=3), fallback_models=[B])
+    return world.ask(**more)
+
+
+def test_a_short_rest_is_sat_out_when_nothing_else_is_left() -> None:
+    told = limited(World(), "10")
+    assert told.gives == f"Hello from {A}"
+    assert told.waits == [10.5]
+    assert told.route.waits[0].reason == "every model rests"
+
+
+def test_a_long_one_is_not() -> None:
+    told = limited(World(), "61")
+    assert told.gives == "RateLimitError"
+    assert told.waits == []
+
+
+def test_nor_one_that_leaves_no_time() -> None:
+    told = limited(World(), "10", timeouts=Timeouts(total=11))
+    assert told.gives == "RateLimitError"
+    assert told.waits == []
+
+
+def test_the_first_that_is_back_is_the_one_that_is_waited_for() -> None:
+    world = World()
+    world.script(A, r.error(429, headers={"Retry-After": "30"}), r.completion())
+    world.script(B, r.error(429, headers={"Retry-After": "10"}), r.completion())
+    world.ask(fallback_models=[B, C])
+    told = world.ask(fallback_models=[B])
+    assert told.gives == f"Hello from {B}"
+    assert told.waits == [10.5]
+    assert A in told.skipped
+
+
+def test_a_model_that_does_not_exist_is_not_waited_for() -> None:
+    world = World()
+    world.script(A, r.error(400, message=f"{A} is not a valid model id"))
+    world.ask(fallback_models=[B])
+    told = world.ask()
+    assert told.gives == "ModelNotFoundError"
+    assert told.waits == []
