@@ -173,6 +173,13 @@ def test_attempts_that_hang_count_as_slow_until_they_end() -> None:
     assert subject.acquire(10, lease=LEASE) is not None, "of five, three hang and two were well"
 
 
+def test_attempts_that_are_young_do_not_hang() -> None:
+    subject = breaker()
+    for _ in range(10):
+        watched(subject, 0)
+    assert subject.acquire(9.9, lease=LEASE) is not None
+
+
 def test_a_hanging_cohort_opens_before_its_timeout() -> None:
     subject = breaker()
     hanging = [watched(subject, 0) for _ in range(5)]
