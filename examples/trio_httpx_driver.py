@@ -213,7 +213,7 @@ def failed(error: Exception, status: int | None) -> TransportFailure:
     if status is not None:
         kind, sent = (Failure.READ_TIMEOUT if late else Failure.TRUNCATED), Sent.RESPONDED
     elif isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError)):
-        kind, sent = CONNECTING.get(name, Failure.CONNECT), Sent.NOT_SENT
+        kind, sent = CONNECTING.get(name.partition(":")[0], Failure.CONNECT), Sent.NOT_SENT
     else:
         kind, sent = (Failure.FIRST_BYTE_TIMEOUT if late else Failure.DISCONNECTED), Sent.MAYBE
     return TransportFailure(kind, sent, detail=name, status=status)

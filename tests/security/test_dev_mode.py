@@ -60,7 +60,7 @@ def test_the_switch_takes_clear_words_only(client: Any, text: str, monkeypatch: 
 
 
 @each_client
-@pytest.mark.parametrize("value", ["true", "false", 1, 0, "", [], object()], ids=repr)
+@pytest.mark.parametrize("value", ["true", "false", 1, 0, "", [], pytest.param(object(), id="object")], ids=repr)
 def test_so_does_the_argument(client: Any, value: Any) -> None:
     """`bool("false")` is true: no value is made into one."""
     with pytest.raises(ConfigurationError, match=r"dev_mode=.*must be True or False"):
