@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from routerkit import RetryPolicy
+from routerkit.testing import FaultServer, closed_port
+from routerkit.testing import replies as r
 from routerkit.types.verdict import Billing
-from tests.support import replies as r
 from tests.support.facades import FACADES, KEY, check
-from tests.support.fault_server import FaultServer, closed_port
 from tests.support.scenarios import QUICK, A, Ask, B, Scenario, story
 
 ONCE = RetryPolicy(at_most_once=True)

@@ -466,11 +466,11 @@ def test_panic_is_for_the_open() -> None:
 
 
 def test_a_panic_probe_is_heard_of() -> None:
-    heard: list[BreakerState] = []
-    subject = breaker(on_change=lambda state, _: heard.append(state))
+    heard: list[tuple[BreakerState, float]] = []
+    subject = breaker(on_change=lambda *change: heard.append(change), open_seconds=0.5)
     feed(subject, *[FAIL] * 5)
-    assert subject.panic(1, lease=LEASE) is not None
-    assert heard == [OPEN, HALF_OPEN]
+    assert subject.panic(0.25, lease=LEASE) is not None
+    assert heard == [(OPEN, 0.5), (HALF_OPEN, 0.0)], "it lets a probe through, though its time is not over"
 
 
 def test_forced_open_until_reset() -> None:

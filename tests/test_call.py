@@ -20,9 +20,9 @@ from routerkit import (
 from routerkit.core.effects import Cancelled, Emit, Failure, HttpResponse, Send, TransportFailure
 from routerkit.core.health import Admission
 from routerkit.core.verdict import Signal, classify
+from routerkit.testing import replies as r
 from routerkit.types.event import AttemptFinished, BreakerState
 from routerkit.types.verdict import Billing, Blame, Sample, Sent
-from tests.support import replies as r
 from tests.support.core import HOST, A, B, C, World, after, asking, doing, target
 from tests.support.virtual import Interruption, VirtualRuntime
 

@@ -27,13 +27,13 @@ from routerkit.core.effects import (
 )
 from routerkit.core.health import Admission
 from routerkit.core.router import Router
+from routerkit.testing import replies as r
 from routerkit.transport.drive import Done, advance, unwind
 from routerkit.types.event import BreakerState
 from routerkit.types.policy import Timeouts
 from routerkit.types.request import ChatRequest
 from routerkit.types.route import Target
 from routerkit.types.verdict import Sample, Sent
-from tests.support import replies as r
 from tests.support.virtual import Interruption, VirtualGateway
 
 Begin = Callable[[], tuple[VirtualGateway, Router]]

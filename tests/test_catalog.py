@@ -24,12 +24,12 @@ from routerkit.errors import (
     RateLimitError,
 )
 from routerkit.gateways import OPENROUTER
+from routerkit.testing import VirtualRuntime
 from routerkit.types.event import CatalogRefreshed
 from routerkit.types.model import Model, Pricing
 from routerkit.types.policy import Timeouts
 from routerkit.types.secret import Credential, Secret
 from routerkit.types.verdict import Sent
-from tests.support.clock import VirtualRuntime
 
 DATA = Path(__file__).parent / "data" / "openrouter-models.json"
 DAY = 86_400.0

@@ -29,10 +29,9 @@ from routerkit.cli.commands import SHOWN, program
 from routerkit.cli.endings import ENDINGS, exit_code
 from routerkit.cli.render import money, price
 from routerkit.cli.terminal import one_line, visible
+from routerkit.testing import FaultServer, closed_port, replies
+from routerkit.testing.replies import Signal, catalog_model
 from routerkit.types.model import Pricing
-from tests.support import replies
-from tests.support.fault_server import FaultServer, closed_port
-from tests.support.replies import Signal, catalog_model
 
 KEY = "test-key-1234567890"
 ROOT = Path(__file__).parent.parent

@@ -43,10 +43,10 @@ from routerkit import (
     Timeouts,
 )
 from routerkit.core.effects import Await, Failure, HttpRequest, Latch, Send, TransportFailure
+from routerkit.testing import FaultServer, closed_port, replies
+from routerkit.testing.replies import Reply, cut, done, end, pause, role, stream, usage
+from routerkit.testing.server import PATIENCE
 from routerkit.types.verdict import Sent
-from tests.support import replies
-from tests.support.fault_server import PATIENCE, FaultServer, closed_port
-from tests.support.replies import Reply, cut, done, end, pause, role, stream, usage
 
 KEY = "sk-test-1234567890"
 A, B = "a/one", "b/two"

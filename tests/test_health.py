@@ -13,11 +13,12 @@ from routerkit.core import health as module
 from routerkit.core.health import Admission, Health, Refusal
 from routerkit.core.verdict import Signal, classify
 from routerkit.core.verdict_table import Ending
+from routerkit.testing import VirtualRuntime
+from routerkit.testing.runtime import WALL
 from routerkit.types.event import BreakerChanged, BreakerState
 from routerkit.types.policy import BreakerPolicy, RetryPolicy
 from routerkit.types.route import Target
 from routerkit.types.verdict import Blame, Sample, Verdict
-from tests.support.clock import WALL, VirtualRuntime
 
 KEY, OTHER_KEY = "aaaaaa", "bbbbbb"
 A, B, C = (Target("openrouter", model) for model in ("a/one", "b/two", "c/three"))

@@ -16,9 +16,9 @@ from routerkit import (
     StreamReset,
     StreamSeam,
 )
-from tests.support import replies as r
+from routerkit.testing import FaultServer
+from routerkit.testing import replies as r
 from tests.support.facades import FACADES, AsyncCaller, Reader, SyncCaller
-from tests.support.fault_server import FaultServer
 from tests.support.scenarios import A, B, C, story
 
 BROKEN = story("Once ", "upon ", r.cut())

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from routerkit import NoEligibleModelError, Timeouts
+from routerkit.testing import replies as r
 from routerkit.types.event import BreakerState
-from tests.support import replies as r
 from tests.support.core import HOST, A, B, C, Told, World
 
 SMALL, LARGE, UNTOLD = "x/small", "x/large", "x/untold"

@@ -15,9 +15,9 @@ from routerkit.core.json_schema import UnsatisfiableSchemaError
 from routerkit.core.mock import QUOTED, chunks, completion, error
 from routerkit.core.verdict import Signal, classify
 from routerkit.core.verdict_table import Ending
+from routerkit.testing.replies import catalog_model
 from routerkit.types.completion import Usage
 from routerkit.types.model import Model
-from tests.support.replies import catalog_model
 
 WEATHER = {
     "type": "function",

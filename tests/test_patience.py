@@ -8,9 +8,9 @@ from routerkit import Timeouts
 from routerkit.config import settings_from
 from routerkit.core.router import Router
 from routerkit.errors import RouterKitError
+from routerkit.testing import replies as r
 from routerkit.types.request import ChatRequest
 from routerkit.types.route import Route
-from tests.support import replies as r
 from tests.support.virtual import VirtualGateway
 
 A, B, C = "a/one", "b/two", "c/three"

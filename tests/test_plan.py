@@ -16,12 +16,12 @@ from routerkit.core.plan import MEDIA_TOKENS, Needs, from_catalog, named, needs_
 from routerkit.core.pricing import within
 from routerkit.errors import DeadlineExceededError, InternalServerError, RouterKitError
 from routerkit.gateways import OPENROUTER
+from routerkit.testing.replies import catalog_model
 from routerkit.types.model import Model, Pricing
 from routerkit.types.policy import Timeouts
 from routerkit.types.request import ChatRequest
 from routerkit.types.route import Origin, Plan, Skip, Target
 from routerkit.types.settings import Settings
-from tests.support.replies import catalog_model
 
 DATA = Path(__file__).parent / "data" / "openrouter-models.json"
 CAPTURED = datetime.datetime(2026, 1, 29, 12, tzinfo=datetime.timezone.utc).timestamp()

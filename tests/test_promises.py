@@ -25,9 +25,9 @@ from routerkit import (
     StreamInterruptedError,
     Timeouts,
 )
-from tests.support import replies as r
+from routerkit.testing import FaultServer
+from routerkit.testing import replies as r
 from tests.support.facades import SkippingRuntime
-from tests.support.fault_server import FaultServer
 from tests.support.virtual import VirtualGateway
 
 KEY = "sk-or-v1-5ec4e7c0ffee5ec4e7c0ffee5ec4e7"

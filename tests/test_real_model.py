@@ -13,8 +13,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from routerkit import AsyncClient, Chunk, Client, Completion, ContextLengthExceededError, Model
-from tests.support import replies
-from tests.support.fault_server import FaultServer
+from routerkit.testing import FaultServer, replies
 from tests.support.real_model import CONTEXT, MISSING, MODEL, llama_server, relay
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")

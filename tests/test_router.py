@@ -10,10 +10,10 @@ import pytest
 from routerkit import APIError, BreakerPolicy, InvalidRequestError, Timeouts
 from routerkit.core.effects import Effect, Emit, Failure, HttpResponse, Send, Step, TransportFailure
 from routerkit.core.router import Router
+from routerkit.testing import replies as r
 from routerkit.types.event import BreakerChanged, BreakerState
 from routerkit.types.route import Origin, Plan
 from routerkit.types.verdict import Sent
-from tests.support import replies as r
 from tests.support.core import HOST, A, B, C, World, asking
 
 FREE = {"prompt": "0", "completion": "0"}

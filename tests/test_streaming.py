@@ -12,9 +12,9 @@ from routerkit import StreamInterruptedError, Timeouts
 from routerkit.core import intake
 from routerkit.core.effects import Failure, Open, Read, StreamResponse, TransportFailure
 from routerkit.core.failure import BOM
+from routerkit.testing import replies as r
 from routerkit.types.event import AttemptFinished, BreakerState
 from routerkit.types.verdict import Sent
-from tests.support import replies as r
 from tests.support.core import HOST, A, B, C, Told, World, after, asking, body
 from tests.support.virtual import Interruption
 

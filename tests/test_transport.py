@@ -16,12 +16,12 @@ import attrs
 import pytest
 
 from routerkit.core.effects import Close, Failure, HttpResponse, Read, TransportFailure
+from routerkit.testing import Connection, FaultServer, RecordedRequest
+from routerkit.testing import replies as r
+from routerkit.testing.replies import Reply
 from routerkit.types.secret import Credential, Secret
 from routerkit.types.verdict import Sent
-from tests.support import replies as r
 from tests.support.drivers import DRIVERS, KEY, MODEL, Driver, open_stream, read_all, request, send
-from tests.support.fault_server import Connection, FaultServer, RecordedRequest
-from tests.support.replies import Reply
 
 SOON = 0.15
 """A limit that runs out on purpose."""

@@ -23,12 +23,12 @@ import pytest
 
 from routerkit import AsyncClient, Client
 from routerkit.core.effects import Failure, TransportFailure
+from routerkit.testing import FaultServer, silent_port
+from routerkit.testing import replies as r
 from routerkit.transport.aiohttp import AiohttpTransport
 from routerkit.transport.drive import advance
 from routerkit.transport.requests import RequestsTransport
-from tests.support import replies as r
 from tests.support.drivers import DRIVERS, KEY, MODEL, open_stream, request, send
-from tests.support.fault_server import FaultServer, silent_port
 from tests.test_transport import shown
 
 CHILDREN = 4

@@ -16,11 +16,12 @@ import trustme
 from routerkit import AsyncClient, Client, Gateway
 from routerkit.core.effects import Failure, TransportFailure
 from routerkit.errors import ConfigurationError
+from routerkit.testing import FaultServer, closed_port, silent_port
+from routerkit.testing import replies as r
+from routerkit.testing.ports import HOST
 from routerkit.types.secret import Credential, Secret
 from routerkit.types.verdict import Sent
-from tests.support import replies as r
 from tests.support.drivers import DRIVERS, KEY, MODEL, AsyncDriver, Driver, request, send
-from tests.support.fault_server import HOST, FaultServer, closed_port, silent_port
 from tests.support.network import Names, Tunnel, context_of, forget_proxies, no_file_descriptors, tls_server
 
 SOON = 0.15

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from routerkit.core.effects import Close, Failure, Read, StreamResponse, TransportFailure
+from routerkit.testing import Connection, FaultServer
+from routerkit.testing import replies as r
 from routerkit.transport import aiohttp as tasks
 from routerkit.transport import requests as threads
 from routerkit.transport import sockets
 from routerkit.types.verdict import Sent
-from tests.support import replies as r
 from tests.support.drivers import DRIVERS, MODEL, AsyncDriver, Driver, SyncDriver, open_stream, read_all, request, send
-from tests.support.fault_server import Connection, FaultServer
 
 
 @pytest.fixture

@@ -65,6 +65,7 @@ _FINAL = frozenset({Failure.TLS_VERIFY, Failure.ADDRESS, Failure.LOCAL})
 """Failures to connect that a second try would only repeat."""
 _CLOCKS = frozenset({Failure.CONNECT_TIMEOUT, Failure.FIRST_BYTE_TIMEOUT, Failure.READ_TIMEOUT})
 
+
 class HasCost(Protocol):
     cost: Decimal | None
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 import trustme
 
+from routerkit.testing import FaultServer
 from tests.support.facades import FACADES, AsyncCaller, SyncCaller
-from tests.support.fault_server import FaultServer
 from tests.support.network import Dialled, Names, forget_proxies
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import attrs
 
 from routerkit import BreakerPolicy, Timeouts
-from tests.support import replies as r
+from routerkit.testing import FaultServer
+from routerkit.testing import replies as r
 from tests.support.facades import FACADES, Caller, expected, prepared
-from tests.support.fault_server import FaultServer
 from tests.support.scenarios import A, Ask, B, Scenario
 
 FAST = BreakerPolicy(fast_trip=1)

@@ -6,13 +6,13 @@ import pytest
 import trustme
 
 from routerkit import APIConnectionError, ConfigurationError, Gateway
+from routerkit.testing import replies as r
+from routerkit.testing.ports import HOST
 from routerkit.transport.addresses import is_public
 from tests.faults.catalogue import fault
 from tests.faults.outcomes import FAST, After, left
 from tests.faults.ways import check_way, inside, refused, to
-from tests.support import replies as r
 from tests.support.facades import AsyncCaller, SyncCaller
-from tests.support.fault_server import HOST
 from tests.support.network import Dialled, Names, tls_server
 from tests.support.scenarios import A, Ask
 

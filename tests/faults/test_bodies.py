@@ -9,13 +9,13 @@ import zlib
 
 import pytest
 
+from routerkit.testing import FaultServer
+from routerkit.testing import replies as r
 from tests.faults.catalogue import fault, row
 from tests.faults.outcomes import FAST, After, left
 from tests.faults.ways import BROKEN, INTERRUPTED, check_way, moves_on, refused, serving
 from tests.faults.wire import GOOD, OK, response
-from tests.support import replies as r
 from tests.support.facades import AsyncCaller, SyncCaller
-from tests.support.fault_server import FaultServer
 from tests.support.scenarios import QUICK, A, Ask, B, C
 
 Facade = type[SyncCaller | AsyncCaller]

@@ -24,12 +24,12 @@ from typing import Any
 import pytest
 
 from routerkit import AsyncClient, BreakerState, Client, Event, RouterKitError
+from routerkit.testing import Connection, FaultServer, RecordedRequest
+from routerkit.testing import replies as r
 from routerkit.transport import requests as requests_transport
 from routerkit.types.verdict import Sample
 from tests.faults.catalogue import fault
-from tests.support import replies as r
 from tests.support.facades import AsyncCaller, SkippingRuntime, SyncCaller
-from tests.support.fault_server import Connection, FaultServer, RecordedRequest
 from tests.support.scenarios import A, B, C
 
 Caller = SyncCaller | AsyncCaller

@@ -16,11 +16,11 @@ import pytest
 
 from routerkit import APIError, AsyncClient, CatalogRefreshed, Client, Event, Timeouts
 from routerkit.core.catalog import MAX_BYTES
+from routerkit.testing import Connection, FaultServer, RecordedRequest
+from routerkit.testing import replies as r
 from routerkit.types.event import PriceJump
 from tests.faults.catalogue import fault, row
-from tests.support import replies as r
 from tests.support.facades import AsyncCaller, SyncCaller, check
-from tests.support.fault_server import Connection, FaultServer, RecordedRequest
 from tests.support.scenarios import NO_CATALOG, QUICK, A, Ask, B, Scenario
 from tests.test_transport_life import forked
 

@@ -17,10 +17,10 @@ from routerkit import (
     StreamInterruptedError,
     Timeouts,
 )
+from routerkit.testing import Connection, FaultServer, RecordedRequest
+from routerkit.testing import replies as r
 from tests.faults.catalogue import fault, row
-from tests.support import replies as r
 from tests.support.facades import AsyncCaller, SkippingRuntime, SyncCaller
-from tests.support.fault_server import Connection, FaultServer, RecordedRequest
 from tests.support.scenarios import A, B, C
 
 Facade = type[SyncCaller | AsyncCaller]

@@ -15,10 +15,10 @@ from routerkit import (
     RouterKitError,
     StreamInterruptedError,
 )
+from routerkit.testing import FaultServer
+from routerkit.testing import replies as r
 from tests.faults.catalogue import fault
-from tests.support import replies as r
 from tests.support.facades import KEY, AsyncCaller, SyncCaller
-from tests.support.fault_server import FaultServer
 from tests.support.scenarios import A, B, C
 
 Facade = type[SyncCaller | AsyncCaller]

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from routerkit.testing import Connection, FaultServer, RecordedRequest
+from routerkit.testing import replies as r
 from tests.faults.catalogue import fault, row
 from tests.faults.wire import CHUNKED, EVIL, GOOD, OK, chunks, response
-from tests.support import replies as r
 from tests.support.facades import AsyncCaller, SyncCaller
-from tests.support.fault_server import Connection, FaultServer, RecordedRequest
 from tests.support.scenarios import QUICK, A, Ask, B, Trace
 
 Facade = type[SyncCaller | AsyncCaller]

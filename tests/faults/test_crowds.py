@@ -14,13 +14,13 @@ from routerkit import (
     BreakerState,
 )
 from routerkit.core.health import Admission, Health
+from routerkit.testing import FaultServer
+from routerkit.testing import replies as r
 from routerkit.types.policy import RetryPolicy
 from routerkit.types.route import Target
 from routerkit.types.verdict import Blame, Sample
 from tests.faults.catalogue import fault
-from tests.support import replies as r
 from tests.support.facades import AsyncCaller, SkippingRuntime, SyncCaller
-from tests.support.fault_server import FaultServer
 from tests.support.scenarios import A, B, C
 
 Caller = SyncCaller | AsyncCaller

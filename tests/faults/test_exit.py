@@ -11,10 +11,10 @@ import sys
 
 import pytest
 
+from routerkit.testing import FaultServer
+from routerkit.testing import replies as r
 from tests.faults.catalogue import fault, row
-from tests.support import replies as r
 from tests.support.facades import KEY
-from tests.support.fault_server import FaultServer
 
 HEAD = """
 import asyncio, atexit, sys, threading, routerkit

@@ -17,10 +17,10 @@ from routerkit import (
     AsyncClient,
     Client,
 )
+from routerkit.testing import FaultServer, RecordedRequest
+from routerkit.testing import replies as r
 from tests.faults.catalogue import fault
-from tests.support import replies as r
 from tests.support.facades import AsyncCaller, SkippingRuntime, SyncCaller
-from tests.support.fault_server import FaultServer, RecordedRequest
 from tests.support.scenarios import A
 from tests.test_transport_life import CHILDREN, REQUESTS, forked
 

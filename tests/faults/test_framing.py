@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from routerkit.testing import Connection, FaultServer, RecordedRequest
+from routerkit.testing import replies as r
 from tests.faults.catalogue import fault, row
 from tests.faults.outcomes import After
 from tests.faults.ways import (
@@ -16,9 +18,7 @@ from tests.faults.ways import (
     serving,
 )
 from tests.faults.wire import CHUNKED, EVIL, GOOD, OK, chunks, hold, response
-from tests.support import replies as r
 from tests.support.facades import AsyncCaller, SyncCaller
-from tests.support.fault_server import Connection, FaultServer, RecordedRequest
 from tests.support.scenarios import QUICK, A, Ask, B
 
 Facade = type[SyncCaller | AsyncCaller]

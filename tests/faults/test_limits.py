@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from routerkit import RouterKitError
+from routerkit.testing import FaultServer, VirtualRuntime
+from routerkit.testing import replies as r
+from routerkit.testing.runtime import WALL
 from tests.faults.catalogue import fault, row
 from tests.faults.outcomes import FAST, After, Outcome, alone, check_after, check_outcome, left, within
-from tests.support import replies as r
-from tests.support.clock import WALL, VirtualRuntime
 from tests.support.facades import KEY, AsyncCaller, SyncCaller
-from tests.support.fault_server import FaultServer
 from tests.support.scenarios import A, Ask, B, C, Scenario
 
 Facade = type[SyncCaller | AsyncCaller]

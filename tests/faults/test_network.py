@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 
 from routerkit import APIConnectionError, RetryPolicy, Timeouts
+from routerkit.testing import Connection, FaultServer, closed_port, silent_port
+from routerkit.testing import replies as r
+from routerkit.testing.ports import HOST
 from tests.faults.catalogue import fault, row
 from tests.faults.outcomes import FAST, After, left
 from tests.faults.ways import (
@@ -28,9 +31,7 @@ from tests.faults.ways import (
     to,
     unreachable,
 )
-from tests.support import replies as r
 from tests.support.facades import FACADES, AsyncCaller, SyncCaller, check
-from tests.support.fault_server import HOST, Connection, FaultServer, closed_port, silent_port
 from tests.support.network import Dialled, Names, no_file_descriptors
 from tests.support.scenarios import A, Ask, B, Scenario
 

@@ -6,12 +6,13 @@ import pytest
 import trustme
 
 from routerkit import APIConnectionError
+from routerkit.testing import FaultServer, closed_port
+from routerkit.testing import replies as r
+from routerkit.testing.ports import HOST
 from tests.faults.catalogue import fault, row
 from tests.faults.outcomes import After
 from tests.faults.ways import FROM_B, UNREACHABLE, check_way, inside, to, unreachable
-from tests.support import replies as r
 from tests.support.facades import AsyncCaller, SyncCaller
-from tests.support.fault_server import HOST, FaultServer, closed_port
 from tests.support.network import Dialled, Names, Tunnel, context_of
 from tests.support.scenarios import A, Ask
 

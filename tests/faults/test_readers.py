@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 import pytest
 
 from routerkit import AsyncClient, BreakerPolicy, CallFinished, Client, Event, StreamInterruptedError, Timeouts
+from routerkit.testing import FaultServer
+from routerkit.testing import replies as r
 from tests.faults.catalogue import fault, row
-from tests.support import replies as r
 from tests.support.facades import AsyncCaller, SkippingRuntime, SyncCaller
-from tests.support.fault_server import FaultServer
 from tests.support.scenarios import A, B
 
 Facade = type[SyncCaller | AsyncCaller]

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from routerkit import Timeouts
+from routerkit.testing import Connection, FaultServer, RecordedRequest
+from routerkit.testing import replies as r
 from tests.faults.catalogue import fault
 from tests.faults.outcomes import After
 from tests.faults.ways import BROKEN, INTERRUPTED, check_way, moves_on, serving
-from tests.support import replies as r
 from tests.support.facades import AsyncCaller, SyncCaller
-from tests.support.fault_server import Connection, FaultServer, RecordedRequest
 from tests.support.scenarios import QUICK, A, Ask
 
 Facade = type[SyncCaller | AsyncCaller]

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from routerkit import StreamInterruptedError
+from routerkit.testing import Connection, FaultServer, RecordedRequest
+from routerkit.testing import replies as r
 from tests.faults.catalogue import fault, row
 from tests.faults.outcomes import After, Outcome, check_after, check_outcome, left
-from tests.support import replies as r
 from tests.support.facades import AsyncCaller, SyncCaller
-from tests.support.fault_server import Connection, FaultServer, RecordedRequest
 from tests.support.scenarios import A, Ask, Scenario
 
 Facade = type[SyncCaller | AsyncCaller]

@@ -11,11 +11,11 @@ import pytest
 import trustme
 
 from routerkit import BreakerPolicy, Gateway, RouterKitError
+from routerkit.testing import FaultServer, RecordedRequest
+from routerkit.testing import replies as r
 from tests.faults.catalogue import fault
 from tests.faults.outcomes import FAST, After, Outcome, check_outcome, left
-from tests.support import replies as r
 from tests.support.facades import AsyncCaller, SkippingRuntime, SyncCaller
-from tests.support.fault_server import FaultServer, RecordedRequest
 from tests.support.scenarios import A, Ask, B
 
 Facade = type[SyncCaller | AsyncCaller]

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from routerkit import RateLimitError, StreamInterruptedError
+from routerkit.testing import FaultServer
+from routerkit.testing import replies as r
 from tests.faults.catalogue import fault, row
 from tests.faults.outcomes import After, Outcome, check_after, check_outcome, left
-from tests.support import replies as r
 from tests.support.facades import AsyncCaller, SyncCaller
-from tests.support.fault_server import FaultServer
 from tests.support.scenarios import QUICK, A, Ask, B, Scenario
 
 Facade = type[SyncCaller | AsyncCaller]

@@ -13,6 +13,9 @@ import pytest
 import trustme
 
 from routerkit import APIConnectionError, StreamInterruptedError
+from routerkit.testing import Connection, FaultServer, RecordedRequest
+from routerkit.testing import replies as r
+from routerkit.testing.ports import HOST
 from tests.faults.catalogue import fault, row
 from tests.faults.outcomes import FAST, After, left
 from tests.faults.ways import (
@@ -29,9 +32,7 @@ from tests.faults.ways import (
     refused,
     unreachable,
 )
-from tests.support import replies as r
 from tests.support.facades import FACADES, AsyncCaller, SyncCaller
-from tests.support.fault_server import HOST, Connection, FaultServer, RecordedRequest
 from tests.support.network import Dialled, context_of, long_ago
 from tests.support.scenarios import QUICK, A, Ask, B
 

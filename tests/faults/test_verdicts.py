@@ -9,10 +9,10 @@ import pytest
 
 from routerkit import BreakerPolicy, RouterKitError
 from routerkit.core.verdict import Signal
+from routerkit.testing import FaultServer
+from routerkit.testing import replies as r
 from routerkit.types.route import Attempt
-from tests.support import replies as r
 from tests.support.facades import FACADES, Caller, SkippingRuntime
-from tests.support.fault_server import FaultServer
 from tests.test_verdict import ROWS
 
 ANSWERS = [

@@ -12,10 +12,10 @@ from typing import Any
 import attrs
 
 from routerkit import Gateway, Timeouts
+from routerkit.testing import FaultServer
+from routerkit.testing import replies as r
 from tests.faults.outcomes import FAST, After, left
-from tests.support import replies as r
 from tests.support.facades import FACADES, expected
-from tests.support.fault_server import FaultServer
 from tests.support.scenarios import QUICK, A, Ask, B, C
 
 SOON = Timeouts(connect=0.15, total=60)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from tests.support import replies as r
-from tests.support.fault_server import Connection, RecordedRequest
+from routerkit.testing import Connection, RecordedRequest
+from routerkit.testing import replies as r
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = b"Transfer-Encoding: chunked"

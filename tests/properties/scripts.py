@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from routerkit.core.effects import Failure, TransportFailure
 from routerkit.testing import network_fault
+from routerkit.testing import replies as r
 from routerkit.types.verdict import Sent
-from tests.support import replies as r
 
 A = "a/one"
 MODELS = (A, "b/two", "c/three:free")

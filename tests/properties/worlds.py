@@ -17,6 +17,7 @@ from routerkit import RouterKitError
 from routerkit.config import settings_from
 from routerkit.core.effects import Await, Cancelled, Effect, Open, Send, Step, TransportFailure
 from routerkit.core.router import Router
+from routerkit.testing import replies as r
 from routerkit.types.completion import Chunk, StreamMarker, StreamReset
 from routerkit.types.event import Event
 from routerkit.types.policy import RetryPolicy, Timeouts
@@ -24,7 +25,6 @@ from routerkit.types.request import INTERRUPT_MODES, ChatRequest, OnInterrupt
 from routerkit.types.route import Route, Target
 from routerkit.types.verdict import Sent
 from tests.properties.scripts import CATALOG, FINE, LAST_RESORT, MODELS, Answer, answers
-from tests.support import replies as r
 from tests.support.virtual import Interruption, VirtualGateway, VirtualRuntime
 
 GATEWAY = "127.0.0.1:1"

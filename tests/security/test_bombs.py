@@ -15,11 +15,11 @@ import pytest
 
 from routerkit import InvalidRequestError, RouterKitError
 from routerkit.core import catalog, hints, intake, sse
+from routerkit.testing import Connection, FaultServer, RecordedRequest
+from routerkit.testing import replies as r
 from routerkit.transport import http1
 from routerkit.types import request as requests
-from tests.support import replies as r
 from tests.support.facades import FACADES
-from tests.support.fault_server import Connection, FaultServer, RecordedRequest
 
 each_facade = pytest.mark.parametrize("facade", FACADES)
 MODEL = "a/one"

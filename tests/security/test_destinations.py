@@ -12,12 +12,12 @@ import pytest
 import trustme
 
 from routerkit import APIConnectionError, Client, ConfigurationError, Gateway, ProtocolError, RouterKitError
+from routerkit.testing import FaultServer, closed_port
+from routerkit.testing import replies as r
 from routerkit.types.gateway import checked_url
 from routerkit.types.secret import origin_of
 from tests.security.canaries import KEY, PROMPT, chain, said_by, shown_by
-from tests.support import replies as r
 from tests.support.facades import FACADES, Caller
-from tests.support.fault_server import FaultServer, closed_port
 
 each_facade = pytest.mark.parametrize("facade", FACADES)
 MODEL = "a/one"

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from routerkit import ConfigurationError, InvalidRequestError
+from routerkit.testing import FaultServer
 from tests.security.canaries import KEY, found_in, leaks, said_by
 from tests.support.facades import FACADES
 from tests.support.facades import KEY as TEST_KEY
-from tests.support.fault_server import FaultServer
 
 each_facade = pytest.mark.parametrize("facade", FACADES)
 MODEL = "a/one"

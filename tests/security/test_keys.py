@@ -12,9 +12,9 @@ import pytest
 from rich.pretty import pretty_repr
 
 from routerkit import AsyncClient, Client, ConfigurationError
+from routerkit.testing import FaultServer
 from routerkit.types.secret import Credential, RedactedStr, Secret
 from tests.security.canaries import KEY, found_in, leaks, said_by, shown_by
-from tests.support.fault_server import FaultServer
 
 FACADES: dict[str, Any] = {"sync": Client, "async": AsyncClient}
 each_facade = pytest.mark.parametrize("facade", FACADES.values(), ids=FACADES)

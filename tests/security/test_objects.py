@@ -13,12 +13,12 @@ import pytest
 
 from routerkit import AllModelsFailedError, AsyncClient, Client, RouterKitError, Settings, StreamInterruptedError
 from routerkit.client import Chat, Stream
+from routerkit.testing import FaultServer
+from routerkit.testing import replies as r
 from routerkit.types.secret import RedactedStr
 from tests.security.canaries import ANSWER, KEY, PROMPT, found_in
 from tests.security.troubles import CLIENT, MODEL
-from tests.support import replies as r
 from tests.support.facades import SkippingRuntime
-from tests.support.fault_server import FaultServer
 
 FACADES: dict[str, type[Client | AsyncClient]] = {"sync": Client, "async": AsyncClient}
 _LEAVES = (str, bytes, int, float, type, ModuleType, type(None))

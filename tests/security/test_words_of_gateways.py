@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from routerkit import AllModelsFailedError, AttemptFinished, ContentPolicyError, RouterKitError
+from routerkit.testing import FaultServer
+from routerkit.testing import replies as r
 from tests.security.canaries import PROMPT, chain, found_in, leaks, listening, said_by
-from tests.support import replies as r
 from tests.support.facades import FACADES, Caller
-from tests.support.fault_server import FaultServer
 
 each_facade = pytest.mark.parametrize("facade", FACADES)
 MODEL, OTHER = "a/one", "b/two"

@@ -31,10 +31,10 @@ from routerkit import (
     StreamInterruptedError,
     Timeouts,
 )
+from routerkit.testing import Connection, FaultServer, RecordedRequest, closed_port
+from routerkit.testing import replies as r
 from tests.security.canaries import ANSWER, KEY, PROMPT
-from tests.support import replies as r
 from tests.support.facades import SkippingRuntime
-from tests.support.fault_server import Connection, FaultServer, RecordedRequest, closed_port
 
 MODEL = "a/one"
 CLIENT: Mapping[str, Any] = {"api_key": KEY, "default_model": MODEL, "observers": [lambda _: None]}

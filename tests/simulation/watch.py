@@ -112,7 +112,9 @@ class Watch:
                 continue
             if now not in _STEPS[was]:
                 self._fail("I8", flow, f"the breaker of {model} went from {was} to {now}")
-            broke = now is BreakerState.OPEN and self._probed.get(breaker) is flow  # its stream, after it had begun well
+            broke = (
+                now is BreakerState.OPEN and self._probed.get(breaker) is flow
+            )  # its stream, after it had begun well
             if was is BreakerState.HALF_OPEN and not broke and all(each.breaker is not breaker for each in self._held):
                 self._fail("I8", flow, f"is no probe of {model}, but its breaker went from {was} to {now}")
         self._states[number] = states

@@ -10,13 +10,13 @@ import attrs
 from routerkit.config import settings_from
 from routerkit.core.router import Router
 from routerkit.errors import RouterKitError
+from routerkit.testing import replies as r
 from routerkit.types.completion import Completion
 from routerkit.types.event import Event
 from routerkit.types.policy import Timeouts
 from routerkit.types.request import ChatRequest
 from routerkit.types.route import Route, Target
 from routerkit.types.verdict import Sample
-from tests.support import replies as r
 from tests.support.virtual import VirtualGateway, VirtualRuntime
 
 HOST = "127.0.0.1:1"

@@ -13,9 +13,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from routerkit.core.effects import Close, HttpRequest, HttpResponse, Open, Read, Send, StreamResponse
+from routerkit.testing import FaultServer
 from routerkit.transport.aiohttp import AiohttpTransport
 from routerkit.transport.requests import RequestsTransport
-from tests.support.fault_server import FaultServer
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from routerkit import AsyncClient, Chunk, Client, Completion, Model, RouterKitError
 from routerkit.async_client import AsyncStream
 from routerkit.client import Stream
+from routerkit.testing import FaultServer
 from routerkit.transport.runtime import SystemRuntime
-from tests.support.fault_server import FaultServer
 from tests.support.scenarios import Ask, Scenario, Trace
 
 if TYPE_CHECKING:

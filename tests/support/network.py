@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trustme
 
-from tests.support.fault_server import HOST, FaultServer
+from routerkit.testing import FaultServer
+from routerkit.testing.ports import HOST
 
 if TYPE_CHECKING:
     from typing_extensions import Self

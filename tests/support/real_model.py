@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tests.support.fault_server import Connection, RecordedRequest
-    from tests.support.replies import Reply
+    from routerkit.testing import Connection, RecordedRequest
+    from routerkit.testing.replies import Reply
 
 MODEL = "smollm2"
 """The only model that the server has; it answers under this name whichever is asked."""

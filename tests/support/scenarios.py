@@ -1,6 +1,6 @@
 """The list of scenarios that every way of running the core goes through: what gateways answer, what is asked, what must come out.
 
-A scenario's answers are replies of :mod:`tests.support.replies`; they are sent over real sockets to both facades and played to
+A scenario's answers are replies of :mod:`routerkit.testing.replies`; they are sent over real sockets to both facades and played to
 the pure core in virtual time (:mod:`tests.support.virtual`). The trace of each call must be the same everywhere.
 """
 
@@ -12,8 +12,8 @@ from typing import Any
 import attrs
 
 from routerkit import Completion, RouterKitError, StreamInterruptedError, Timeouts
+from routerkit.testing import replies as r
 from routerkit.types.route import Attempt, Route
-from tests.support import replies as r
 
 A, B, C = "a/one", "b/two", "c/three"
 QUICK = Timeouts(connect=2, first_byte=0.3, first_token=0.4, idle=0.3, content_idle=0.5, total=60)

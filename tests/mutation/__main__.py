@@ -1,0 +1,76 @@
+"""``python -m tests.mutation [module ...]``: mutates modules of the core, and tells which mutants no test noticed."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+import tempfile
+from pathlib import Path
+
+import attrs
+
+from tests.mutation import code, tables
+from tests.mutation.equivalent import EQUIVALENT
+from tests.mutation.subjects import SUBJECTS, Subject, subject
+
+
+@attrs.frozen
+class Outcome:
+    mutants: int
+    alive: list[str]
+    """A line for each mutant that nobody noticed, though somebody could."""
+    equivalent: int = 0
+    stale: int = 0
+    """Entries of the list of equivalent mutants that are none."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
+    parser.add_argument("module", nargs="*", default=list(SUBJECTS), help=f"of routerkit.core; {', '.join(SUBJECTS)}")
+    parser.add_argument("--only", choices=("code", "tables"), help="what to mutate; else both")
+    parser.add_argument("--processes", type=int, default=1, help="mutants that are tried at the same time")
+    parser.add_argument("--keep", type=Path, help="a directory for mutmut's own files, to look at them afterwards")
+    options = parser.parse_args()
+    if options.only != "tables" and importlib.util.find_spec("mutmut") is None:
+        parser.error("there is no mutmut: pip install mutmut==3.8.1, or run `tox -e mutation`")
+    alive = 0
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in options.module:
+            chosen = subject(name)
+            if options.only != "tables":
+                work = (options.keep or Path(scratch)).absolute() / name
+                alive += told(f"{name}: code", mutated_code(chosen, work, options.processes))
+            if options.only != "code" and chosen.tables:
+                alive += told(f"{name}: tables", mutated_tables(chosen))
+    return 1 if alive else 0
+
+
+def mutated_code(chosen: Subject, work: Path, processes: int) -> Outcome:
+    total, survivors = code.run(chosen, work, processes)
+    known = EQUIVALENT.get(chosen.name, {})
+    alive = [each for each in survivors if attrs.astuple(each) not in known]
+    lines = [f"{each.function}\n    - {each.removed}\n    + {each.added}" for each in alive]
+    return Outcome(total, lines, len(survivors) - len(alive), len(known.keys() - set(map(attrs.astuple, survivors))))
+
+
+def mutated_tables(chosen: Subject) -> Outcome:
+    mutants = [mutant for table in chosen.tables for mutant in tables.mutants(table)]
+    return Outcome(len(mutants), [mutant.name for mutant in mutants if tables.survives(mutant, chosen)])
+
+
+def told(what: str, outcome: Outcome) -> int:
+    noticed = outcome.mutants - len(outcome.alive) - outcome.equivalent
+    print(
+        f"{what:<18} {noticed}/{outcome.mutants} noticed, {outcome.equivalent} equivalent, {len(outcome.alive)} alive"
+    )
+    for line in outcome.alive:
+        print(f"  {line}")
+    if outcome.stale:
+        print(f"  {outcome.stale} entries of tests/mutation/equivalent.py are stale")
+    sys.stdout.flush()
+    return len(outcome.alive)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
