@@ -30,7 +30,7 @@ SMALL = {
     "poisoning": {"rate": 3.0},
 }
 """What is made smaller, because all of it would take too long for an ordinary run."""
-SEEDS = {"brown-out": 2, "all-down": 2, "down": 2}
+SEEDS = {"all-down": 2}
 """How many seeds; of the others one."""
 ABOUT = {
     127: ("down", "two-down", "all-down", "unreachable"),
