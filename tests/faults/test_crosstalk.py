@@ -5,10 +5,9 @@ Several calls in a row, to models that answer with their own names: whoever got 
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
+from routerkit import Timeouts
 from routerkit.testing import Connection, FaultServer, RecordedRequest
 from routerkit.testing import replies as r
 from tests.faults.catalogue import fault, row
@@ -23,8 +22,8 @@ STRAY = response(EVIL)
 EVENTS = b'data: {"choices": [{"index": 0, "delta": {"content": "good"}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
 
 
-def ask(caller: SyncCaller | AsyncCaller, model: str = A, *, stream: bool = False, **fields: Any) -> Trace:
-    return caller.ask(Ask([], "", model=model, fallback_models=(B,), stream=stream, timeouts=QUICK, **fields))
+def ask(caller: SyncCaller | AsyncCaller, model: str = A, *, stream: bool = False, timeouts: Timeouts = QUICK) -> Trace:
+    return caller.ask(Ask([], "", model=model, fallback_models=(B,), stream=stream, timeouts=timeouts))
 
 
 def assert_own_answers(caller: SyncCaller | AsyncCaller, server: FaultServer) -> None:
@@ -32,7 +31,7 @@ def assert_own_answers(caller: SyncCaller | AsyncCaller, server: FaultServer) ->
     for number in range(3):
         for stream in (False, True):
             model = f"m/{number}-{stream}"
-            trace = ask(caller, model, stream=stream)
+            trace = ask(caller, model, stream=stream, timeouts=Timeouts())
             assert (trace.attempts, trace.gives) == ((f"{model} 200 ok",), f"Hello from {model}")
     assert server.models_asked.count(A) == 1
 

@@ -16,7 +16,7 @@ from routerkit.testing import replies as r
 from routerkit.types.route import Attempt, Route
 
 A, B, C = "a/one", "b/two", "c/three"
-QUICK = Timeouts(connect=2, first_byte=0.3, first_token=0.4, idle=0.3, content_idle=0.5, total=60)
+QUICK = Timeouts(connect=2, first_byte=0.4, first_token=0.5, idle=0.4, content_idle=0.6, total=60)
 """Clocks that a test over real sockets can wait for."""
 
 
