@@ -122,9 +122,8 @@ class _Protocol(ResponseHandler):
 
     def close(self) -> None:
         """Close at once: asyncio would first send what is left of a request to a server that may not take it."""
-        with contextlib.suppress(
-            AttributeError
-        ):  # raised until Python 3.11 by a TLS transport that has lost its connection
+        # Raised until Python 3.11 by a TLS transport that has lost its connection.
+        with contextlib.suppress(AttributeError):
             if self.transport is not None and self.transport.get_write_buffer_size():
                 self.transport.abort()
         super().close()
