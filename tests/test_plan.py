@@ -218,6 +218,23 @@ def test_parameters_that_a_model_must_support(params: dict[str, Any], expected: 
     assert needs_of(request(**params)).parameters == expected
 
 
+OWN_WORDS = """frequency_penalty logit_bias logprobs max_tokens min_p presence_penalty reasoning repetition_penalty
+    response_format seed stop temperature tool_choice tools top_a top_k top_logprobs top_p verbosity web_search_options"""
+
+
+@pytest.mark.parametrize("name", OWN_WORDS.split())
+def test_a_parameter_that_catalogues_list_by_its_name(name: str) -> None:
+    assert needs_of(request(**{name: 1})).parameters == {name}
+
+
+def test_parameters_that_catalogues_list_by_another_word() -> None:
+    assert needs_of(request(parallel_tool_calls=True)).parameters == {"tools"}
+
+
+def test_an_image_is_guessed_to_be_two_thousand_tokens() -> None:
+    assert needs_of(request([{"role": "user", "content": [IMAGE]}])).tokens == 2000
+
+
 @pytest.mark.parametrize(
     ("params", "tokens"),
     [

@@ -387,6 +387,47 @@ def test_row(signal: Signal, expected: str) -> None:
     assert summary(verdict) == MEANINGS[verdict.code]
 
 
+RESTING = {
+    "authentication": 60,
+    "payment_required": 300,
+    "key_budget": 300,
+    "free_tier_exhausted": 60,
+    "insufficient_quota": 300,
+    "model_not_found": 3600,
+    "model_unavailable": 3600,
+    "policy_restricted": 3600,
+    "capacity_exhausted": 5,
+    "rate_limited": 5,
+}
+"""The rest of each, in seconds, where no hint says otherwise."""
+
+
+def test_who_rests_without_a_hint_and_how_long() -> None:
+    assert {code: rule.cooldown for code, rule in VERDICTS.items() if rule.cooldown} == RESTING
+
+
+HINTED = {
+    "in_flight_budget": 3600,
+    "key_budget": 3600,
+    "free_tier_exhausted": 86_400,
+    "capacity_exhausted": 300,
+    "rate_limited": 300,
+    "overloaded": 300,
+    "not_an_api": 60,
+    "edge_error": 60,
+    "edge_error_sent": 60,
+}
+"""The longest rest that a hint can make of each; of the others it makes none."""
+
+
+def test_whose_hints_make_a_cooldown_and_how_long_a_one() -> None:
+    assert {code: rule.hinted for code, rule in VERDICTS.items() if rule.hinted} == HINTED
+
+
+def test_what_an_insured_gateway_does_not_bill() -> None:
+    assert {code for code, rule in VERDICTS.items() if rule.insurable} == {"empty", "generation_failed"}
+
+
 def test_the_rows_reach_every_verdict() -> None:
     assert {row[2].split()[0] for row in ROWS} == VERDICTS.keys() == MEANINGS.keys()
 
@@ -475,6 +516,58 @@ AVAILABILITIES = {
 }
 
 
+LIMIT_SOURCES = {
+    "openrouter_in_flight_budget": "in_flight_budget",
+    "openrouter_credits": "weight_exceeds_budget",
+    "openrouter_key_limit": "key_budget",
+    "openrouter_workspace_budget": "key_budget",
+    "openrouter_guardrail_budget": "key_budget",
+    "openrouter_free_tier_daily": "free_tier_exhausted",
+    "openrouter_shared_capacity": "capacity_exhausted",
+}
+CODES = {
+    "model_not_found": "model_not_found",
+    "weight_exceeds_budget": "weight_exceeds_budget",
+    "insufficient_quota": "insufficient_quota",
+    "billing_hard_limit_reached": "insufficient_quota",
+    "invalid_api_key": "authentication",
+    "authentication_error": "authentication",
+    "permission_error": "permission_denied",
+    "content_filter": "content_policy",
+    "unsupported_parameter": "unsupported",
+    "unsupported_value": "unsupported",
+    "exceed_context_size_error": "context_length",
+    "rate_limit_error": "rate_limited",
+    "overloaded_error": "overloaded",
+    "overloaded": "overloaded",
+    "server_error": "server_error",
+    "internal_server_error": "server_error",
+    "timeout_error": "upstream_timeout",
+}
+MEANT = {
+    **{word: code for (word, _), code in {**ERROR_TYPES, **AVAILABILITIES}.items()},
+    **LIMIT_SOURCES,
+    **CODES,
+}
+
+
+def test_every_word_is_looked_at() -> None:
+    assert MEANT.keys() == WORDS.keys()
+
+
+@pytest.mark.parametrize("word", MEANT)
+def test_a_word_needs_no_status_to_help_it(word: str) -> None:
+    for error in (
+        {"metadata": {"error_type": word}},
+        {"metadata": {"limit_source": word}},
+        {"limit_source": word},
+        {"code": word},
+        {"type": word},
+        {"availability": {"code": word}},
+    ):
+        assert classify(refusal(418, **error)).code == MEANT[word], error
+
+
 @pytest.mark.parametrize(("word", "status"), ERROR_TYPES)
 def test_error_types_in_every_place(word: str, status: int) -> None:
     expected = ERROR_TYPES[word, status]
@@ -488,6 +581,90 @@ def test_error_types_in_every_place(word: str, status: int) -> None:
     ):
         assert classify(http(status, body)).code == expected, body
         assert classify(http(200, body)).code == expected, body
+
+
+BY_STATUS = {
+    400: "invalid_request",
+    401: "authentication",
+    402: "payment_required",
+    403: "permission_denied",
+    404: "model_not_found",
+    408: "request_timeout",
+    409: "conflict",
+    410: "model_unavailable",
+    413: "payload_too_large",
+    421: "misdirected",
+    425: "conflict",
+    429: "rate_limited",
+    500: "server_error",
+    502: "provider_unavailable",
+    503: "overloaded",
+    504: "upstream_timeout",
+    520: "edge_error_sent",
+    524: "upstream_timeout",
+    529: "overloaded",
+    **dict.fromkeys((405, 406, 411, 412, 414, 415, 417, 422, 426, 431, 501, 505), "rejected"),
+    **dict.fromkeys((521, 522, 523, 525, 526, 530), "edge_error"),
+}
+
+
+@pytest.mark.parametrize("status", BY_STATUS)
+def test_a_status_needs_no_word_to_help_it(status: int) -> None:
+    assert BY_STATUS.keys() == STATUSES.keys()
+    assert classify(refusal(status, message="Refused")).code == BY_STATUS[status]
+
+
+@pytest.mark.parametrize("status", [520, 521, 522, 523, 524, 525, 526, 530])
+def test_a_page_of_cloudflares_edge_is_known_by_its_number(status: int) -> None:
+    assert classify(Signal(status=status, text=b"<html>")).code == BY_STATUS[status]
+
+
+@pytest.mark.parametrize(
+    ("general", "code"),
+    [
+        ("invalid_prompt", "invalid_request"),
+        ("rate_limit_exceeded", "rate_limited"),
+        ("payment_required", "payment_required"),
+        ("permission_denied", "permission_denied"),
+        ("not_found", "model_not_found"),
+        ("provider_overloaded", "overloaded"),
+        ("server", "server_error"),
+    ],
+)
+def test_a_general_word_leaves_the_rest_to_others(general: str, code: str) -> None:
+    assert classify(typed(418, general)).code == code
+    assert (
+        classify(refusal(418, metadata={"error_type": general}, code="insufficient_quota")).code == "insufficient_quota"
+    )
+    assert (
+        classify(refusal(418, metadata={"error_type": general}, message="Prompt is too long")).code == "context_length"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("a/one is not a valid model ID", "model_not_found"),
+        ("Invalid model name passed in model=x", "model_not_found"),
+        ("Rate limit exceeded: free-models-per-min", "free_tier_exhausted"),
+        ("You exceeded your current quota, please check", "insufficient_quota"),
+        ("No endpoints found matching your data policy", "policy_restricted"),
+        ("No endpoints found that support tool use", "unsupported"),
+        ("No endpoints found for a/one", "model_unavailable"),
+        ("This model's maximum context length is 10", "context_length"),
+        ("exceeds the available context size", "context_length"),
+        ("exceeds the context window", "context_length"),
+        ("Prompt is too long", "context_length"),
+        ("Authentication Error, no key", "authentication"),
+        ("Invalid API key", "authentication"),
+        ("File Not Found", "not_an_api"),
+        ("image input is not supported", "unsupported"),
+    ],
+)
+def test_a_message_where_nothing_else_is_said(text: str, code: str) -> None:
+    assert classify(refusal(418, message=text)).code == code
+    failed = "unsupported" if "input is not" in text else "server_error"
+    assert classify(refusal(500, message=text)).code == failed
 
 
 @pytest.mark.parametrize(("word", "status"), AVAILABILITIES)
@@ -672,6 +849,17 @@ def test_insurance_does_not_cover_what_was_cut() -> None:
 @pytest.mark.parametrize("failure", list(Failure))
 def test_what_was_not_sent_is_not_billed(failure: Failure) -> None:
     assert classify(network(failure, Sent.NOT_SENT)).billing is Billing.NONE
+
+
+@pytest.mark.parametrize(
+    "failure", [Failure.RESOLVE, Failure.CONNECT, Failure.CONNECT_TIMEOUT, Failure.ADDRESS, Failure.TLS_VERIFY]
+)
+def test_without_a_connection_there_is_nothing_to_bill(failure: Failure) -> None:
+    assert classify(network(failure, Sent.MAYBE)).billing is Billing.NONE
+
+
+def test_what_our_own_process_lost_may_be_billed() -> None:
+    assert classify(network(Failure.LOCAL, Sent.MAYBE)).billing is Billing.POSSIBLE
 
 
 @pytest.mark.parametrize("sent", list(Sent))

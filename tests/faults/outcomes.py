@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
+import pytest
 
 from routerkit import BreakerPolicy, Timeouts
 from routerkit.testing import FaultServer
@@ -71,7 +72,10 @@ def check_after(scenario: Scenario, after: After, **options: Any) -> list[tuple[
                 wanted = [expected(ask) for ask in scenario.asks]
                 assert traces == wanted, f"{name}: {traces} where {wanted} was expected"
                 found = left(caller)
-                assert found == after, f"{name}: {found} where {after} was expected"
+                # Real time passes between an answer and this look: a little on a busy machine.
+                assert found == attrs.evolve(after, rests=pytest.approx(after.rests, abs=0.9)), (
+                    f"{name}: {found}, not {after}"
+                )
             tried = [attempt.split(" ")[0] for trace in traces for attempt in trace.attempts]
             assert server.models_asked == tried, "something was sent behind the route's back"
             server.wait_closed()

@@ -56,7 +56,13 @@ def mutated_code(chosen: Subject, work: Path, processes: int) -> Outcome:
 
 def mutated_tables(chosen: Subject) -> Outcome:
     mutants = [mutant for table in chosen.tables for mutant in tables.mutants(table)]
-    return Outcome(len(mutants), [mutant.name for mutant in mutants if tables.survives(mutant, chosen)])
+    alive = []
+    for place, mutant in enumerate(mutants, 1):
+        if sys.stderr.isatty():
+            print(f"\r{place}/{len(mutants)} ", end="", file=sys.stderr, flush=True)
+        if tables.survives(mutant, chosen):
+            alive.append(mutant.name)
+    return Outcome(len(mutants), alive)
 
 
 def told(what: str, outcome: Outcome) -> int:
