@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from routerkit.core.effects import HttpResponse, TransportFailure
+from routerkit.core.sse import BOM
 from routerkit.core.verdict import Signal, error_object, error_words
 from routerkit.errors import (
     APIConnectionError,
@@ -129,8 +130,6 @@ _ADVICE: dict[str, tuple[type[APIError], str]] = {
     "local_overload": (APIConnectionError, "this process is out of memory, threads or file descriptors"),
     "response_too_large": (ProtocolError, "the answer is larger than routerkit accepts"),
 }
-
-BOM = b"\xef\xbb\xbf"
 
 _TELLING = (Blame.KEY, Blame.REQUEST, Blame.TENANT)
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from routerkit.core.answer import as_chunk, assemble, has_content, judge
 from routerkit.core.effects import StreamResponse
-from routerkit.core.failure import BOM, parse_json
-from routerkit.core.sse import SSEDecoder, SSELimitError
+from routerkit.core.failure import parse_json
+from routerkit.core.sse import BOM, SSEDecoder, SSELimitError
 from routerkit.core.verdict import Signal, error_object
 from routerkit.core.verdict_table import Ending
 from routerkit.types.completion import Chunk
@@ -112,17 +112,14 @@ class Intake:
                 self.done = True
                 return self._end()
             event = parse_json(payload)
-            if _is_plain(event):
-                has_text = event["choices"][0]["delta"].get("content")
-            else:
+            if not _is_plain(event):
                 if event is None and not payload.strip():
                     continue  # an event without data says nothing
                 wrong = self._examine(event)
                 if wrong is not None:
                     return self._fail(wrong, event if wrong is Ending.GENERATION_FAILED else None)
-                has_text = False
             self._keep(event)
-            if not content and (has_text or _holds_content(event)):
+            if not content and _holds_content(event):
                 content = self.committed = True
                 self.last_content = now
         return self._fail(Ending.STREAM_LIMIT) if broken else None

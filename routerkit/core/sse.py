@@ -20,7 +20,7 @@ searched.
 
 from __future__ import annotations
 
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
 _IDLE_PER_COMMENT = 10  # a comment may come with its blank line, and with fields that mean nothing here
 _LF, _CR = b"\n\r"  # as numbers: `13 in data` is ten times as fast as `b"\r" in data`
 
@@ -134,11 +134,11 @@ class SSEDecoder:
         """Strip the one leading BOM; until it is decided whether there is one, hold the bytes back."""
         head = bytes(self._line) + data
         self._line.clear()
-        self._at_start = len(head) < len(_BOM) and _BOM.startswith(head)
+        self._at_start = len(head) < len(BOM) and BOM.startswith(head)
         if self._at_start:
             self._line += head
             return b""
-        return head.removeprefix(_BOM)
+        return head.removeprefix(BOM)
 
     def _to_lf(self, data: bytes) -> bytes:
         """Turn CR and CRLF into LF; a CR ends its line at once, an LF that opens the next feed is dropped."""

@@ -39,7 +39,7 @@ SUBJECTS = {
         ),
         Subject("breaker", ("tests/test_breaker.py",), ("breaker.RESET_AFTER", "breaker.PANIC_INTERVAL")),
         Subject("retry", ("tests/test_retry.py",), ("retry.REFILL_SECONDS",)),
-        Subject("sse", ("tests/test_sse.py",), ("sse._BOM", "sse._IDLE_PER_COMMENT", "sse._LF", "sse._CR")),
+        Subject("sse", ("tests/test_sse.py",), ("sse.BOM", "sse._IDLE_PER_COMMENT", "sse._LF", "sse._CR")),
         Subject(
             "plan",
             ("tests/test_plan.py",),
