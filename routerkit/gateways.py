@@ -4,20 +4,40 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
+import attrs
+
 from routerkit.errors import ConfigurationError
-from routerkit.types.gateway import Gateway, checked_url
+from routerkit.types.gateway import FEATURES, Gateway, checked_url
 
 OPENROUTER = Gateway(
     name="openrouter",
     base_url="https://openrouter.ai/api/v1",
     label="OpenRouter",
     key_required=True,
+    id_prefix="openrouter/",
+    id_format="author/slug",
+    features=FEATURES,
+    key_path="/key",
+    credits_path="/credits",
     title_header="X-OpenRouter-Title",
     usage_parameter=True,
     insures_failures=True,
 )
-INFRON = Gateway(name="infron", base_url="https://llm.infron.ai/v1", label="Infron AI", key_required=True)
-ONEROUTER = Gateway(name="onerouter", base_url="https://llm.onerouter.pro/v1", label="OneRouter", key_required=True)
+INFRON = Gateway(
+    name="infron",
+    base_url="https://llm.infron.ai/v1",
+    label="Infron AI",
+    key_required=True,
+    id_prefix="infron/",
+    details_url="https://app.infron.ai/api/display_models/",
+    # By its documentation (infron.ai/docs): "Inference Provider Routing", "Usage Accounting", "Reasoning".
+    features={"provider", "reasoning", "usage"},
+    usage_parameter=True,
+)
+ONEROUTER = attrs.evolve(
+    INFRON, name="onerouter", base_url="https://llm.onerouter.pro/v1", label="OneRouter", id_prefix="onerouter/"
+)
+"""Infron AI under its former name."""
 
 KNOWN = {gateway.name: gateway for gateway in (OPENROUTER, INFRON, ONEROUTER)}
 

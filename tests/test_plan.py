@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from routerkit.core.catalog import Snapshot, parse_catalog
-from routerkit.core.plan import MEDIA_TOKENS, Needs, from_catalog, named, needs_of, unfit, unreadable
+from routerkit.core.needs import MEDIA_TOKENS, Needs, needs_of, unfit
+from routerkit.core.plan import from_catalog, named, unreadable
 from routerkit.core.pricing import within
 from routerkit.errors import DeadlineExceededError, InternalServerError, RouterKitError
 from routerkit.gateways import OPENROUTER

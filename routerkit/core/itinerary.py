@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from routerkit.core import plan
 from routerkit.core.effects import Step, sleep
 from routerkit.core.health import Admission, Refusal
+from routerkit.core.needs import needs_of, unfit
 from routerkit.core.pricing import within
 from routerkit.core.retry import spread
 from routerkit.errors import APIError, DeadlineExceededError
@@ -150,7 +151,7 @@ class Itinerary:
         if model is None:
             return "not in the catalogue, so nobody can tell whether it would do better"
         if condition is Condition.CAPABLE:
-            return plan.unfit(model, plan.needs_of(self._request), self._today())
+            return unfit(model, needs_of(self._request), self._today())
         if condition is Condition.LARGER_CONTEXT:
             size = failed.context_length if failed else None
             larger = size is not None and model.context_length is not None and model.context_length > size

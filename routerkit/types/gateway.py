@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterable
+from typing import Literal, TypeAlias
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import attrs
 
 from routerkit.errors import ConfigurationError
+from routerkit.types.policy import number
+
+FEATURES = frozenset({"models", "plugins", "provider", "reasoning", "route", "transforms", "usage"})
+"""Request parameters that ask something of a gateway rather than of a model, so that not every gateway knows them."""
+
+IdFormat: TypeAlias = Literal["any", "author/slug"]
+ID_FORMATS = ("any", "author/slug")
 
 _NUMBER = re.compile(r"(.*\.)?([0-9]+|0x[0-9a-f]*)\.?")
 """Hosts that are IPv4 addresses to a resolver, some in disguise: 2130706433 and 0x7f.1 mean 127.0.0.1 (WHATWG's URL standard)."""
@@ -89,6 +98,26 @@ def _path(_: object, __: attrs.Attribute[str], value: object) -> None:
         raise ConfigurationError("Gateway(catalog_path=…): must begin with / and be printable ASCII")
 
 
+def _optional_url(url: str | None) -> str | None:
+    return None if url is None else checked_url(url, "details_url") + ("/" if url.endswith("/") else "")
+
+
+def _prefix(_: object, __: attrs.Attribute[str], value: object) -> None:
+    if not isinstance(value, str) or not re.fullmatch(r"(?:[A-Za-z0-9._-]{1,100}/)?", value):
+        raise ConfigurationError(f"Gateway(id_prefix={value!r}): must be a word and a slash, such as openrouter/")
+
+
+def _features(value: Iterable[str] | None) -> frozenset[str] | None:
+    if value is None:
+        return None
+    features = frozenset(value)
+    if not features <= FEATURES:
+        raise ConfigurationError(
+            f"Gateway(features=…): {min(features - FEATURES)!r} is none of {', '.join(sorted(FEATURES))}"
+        )
+    return features
+
+
 @attrs.frozen
 class Gateway:
     """An OpenAI-compatible service: where it is, and what its habits are.
@@ -102,6 +131,22 @@ class Gateway:
     """The name as people write it; ``name`` when empty."""
     catalog_path: str = attrs.field(default="/models", validator=_path)
     """Where the list of models is, below ``base_url``."""
+    details_url: str | None = attrs.field(default=None, converter=_optional_url)
+    """A second list, public and perhaps on another host, with what the first does not tell. It is asked without a key."""
+    prices_per: int = attrs.field(default=1, validator=number(1, 10**9, whole=True))
+    """For how many tokens a price of the list below ``catalog_path`` is: 1, or 1000000."""
+    id_prefix: str = attrs.field(default="", validator=_prefix)
+    """A prefix, such as ``openrouter/``, with which other libraries name the gateway in a model id. It is not sent, and an id
+    with it is asked of this gateway alone."""
+    id_format: IdFormat = attrs.field(default="any", validator=attrs.validators.in_(ID_FORMATS))
+    """What its model ids look like: ``author/slug``, or ``any``. Of several gateways, those whose ids look otherwise are left
+    out."""
+    features: frozenset[str] | None = attrs.field(default=None, converter=_features)
+    """Which of the parameters of ``FEATURES`` it understands; ``None``: nobody knows, so all are sent."""
+    key_path: str | None = None
+    """Where it tells about the key that asks, below ``base_url``."""
+    credits_path: str | None = None
+    """Where it tells the credits of the account, likewise."""
     key_required: bool = False
     title_header: str | None = None
     """The header that carries ``app_title``, for gateways that attribute traffic."""
@@ -122,3 +167,12 @@ class Gateway:
     @property
     def catalog_url(self) -> str:
         return f"{self.base_url}{self.catalog_path}"
+
+    def local_id(self, model: str) -> str:
+        """A model id as this gateway knows it: without the redundant prefix. ``openrouter/auto`` is no prefixed id."""
+        bare = model.removeprefix(self.id_prefix)
+        return bare if self.id_format == "any" or "/" in bare else model
+
+    def knows_format(self, model: str) -> bool:
+        """Whether a model id looks like one of this gateway's."""
+        return self.id_format == "any" or ("/" in model and "@" not in model)

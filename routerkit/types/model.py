@@ -54,6 +54,8 @@ class Model:
     expiration_date: str | None = None
     """ISO date after which the gateway no longer serves it."""
     description: str = attrs.field(default="", repr=False)
+    gateway: str = ""
+    """The name of the gateway that lists it."""
     raw: dict[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
 
     def to_dict(self) -> dict[str, Any]:

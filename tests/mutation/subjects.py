@@ -40,10 +40,11 @@ SUBJECTS = {
         Subject("breaker", ("tests/test_breaker.py",), ("breaker.RESET_AFTER", "breaker.PANIC_INTERVAL")),
         Subject("retry", ("tests/test_retry.py",), ("retry.REFILL_SECONDS",)),
         Subject("sse", ("tests/test_sse.py",), ("sse.BOM", "sse._IDLE_PER_COMMENT", "sse._LF", "sse._CR")),
+        Subject("plan", ("tests/test_plan.py",)),
         Subject(
-            "plan",
+            "needs",
             ("tests/test_plan.py",),
-            ("plan.CHARACTERS_PER_TOKEN", "plan.MEDIA_TOKENS", "plan._MODALITY", "plan._SUPPORT"),
+            ("needs.CHARACTERS_PER_TOKEN", "needs.MEDIA_TOKENS", "needs._MODALITY", "needs._SUPPORT"),
         ),
     )
 }
