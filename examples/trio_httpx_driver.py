@@ -48,7 +48,9 @@ class TrioClient:
         dev, gateway = self.settings.dev_mode, self.settings.gateway
         self.observers = Observers(self.settings.observers)
         self.router = Router(self.settings, SystemRuntime(), self.observers.wanted)
-        self.carry: Callable[[Step[Any]], Step[Any]] = MockTransport(dev, gateway).carry if dev else lambda step: step
+        self.carry: Callable[[Step[Any]], Step[Any]] = (
+            MockTransport(dev, (gateway,)).carry if dev else lambda step: step
+        )
         # A connection for each exchange: slower than a pool, but none is ever stale, and each is fresh.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         self.http = httpx.AsyncClient(limits=limits, trust_env=False, proxy=proxy_for(gateway.base_url))

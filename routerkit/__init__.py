@@ -20,7 +20,16 @@ if TYPE_CHECKING:
     from routerkit.async_client import AsyncStream as AsyncStream
     from routerkit.client import Client as Client
     from routerkit.client import Stream as Stream
+    from routerkit.core.performance import Score as Score
     from routerkit.core.router import Router as Router
+    from routerkit.core.strategies import CostOptimized as CostOptimized
+    from routerkit.core.strategies import MultiModel as MultiModel
+    from routerkit.core.strategies import Outlook as Outlook
+    from routerkit.core.strategies import PerformanceOptimized as PerformanceOptimized
+    from routerkit.core.strategies import Priority as Priority
+    from routerkit.core.strategies import RoundRobin as RoundRobin
+    from routerkit.core.strategies import Strategy as Strategy
+    from routerkit.core.strategies import Weighted as Weighted
     from routerkit.errors import AllModelsFailedError as AllModelsFailedError
     from routerkit.errors import APIConnectionError as APIConnectionError
     from routerkit.errors import APIError as APIError
@@ -61,13 +70,20 @@ if TYPE_CHECKING:
     from routerkit.types.event import PriceJump as PriceJump
     from routerkit.types.fault import Fault as Fault
     from routerkit.types.gateway import Gateway as Gateway
+    from routerkit.types.key_info import KeyInfo as KeyInfo
+    from routerkit.types.limits import Budget as Budget
+    from routerkit.types.limits import Limits as Limits
     from routerkit.types.model import Model as Model
     from routerkit.types.model import Pricing as Pricing
+    from routerkit.types.parameters import Plugin as Plugin
+    from routerkit.types.parameters import ProviderPreferences as ProviderPreferences
+    from routerkit.types.parameters import ReasoningOptions as ReasoningOptions
+    from routerkit.types.parameters import RequestParams as RequestParams
+    from routerkit.types.parameters import UsageAccounting as UsageAccounting
     from routerkit.types.policy import BreakerPolicy as BreakerPolicy
     from routerkit.types.policy import RetryPolicy as RetryPolicy
     from routerkit.types.policy import Timeouts as Timeouts
     from routerkit.types.request import ChatRequest as ChatRequest
-    from routerkit.types.request import RequestParams as RequestParams
     from routerkit.types.route import Attempt as Attempt
     from routerkit.types.route import Candidate as Candidate
     from routerkit.types.route import Plan as Plan
@@ -76,6 +92,11 @@ if TYPE_CHECKING:
     from routerkit.types.route import Target as Target
     from routerkit.types.settings import DevMode as DevMode
     from routerkit.types.settings import Settings as Settings
+    from routerkit.types.tenant import Tenant as Tenant
+    from routerkit.types.usage import Stats as Stats
+    from routerkit.types.usage import UsageReport as UsageReport
+    from routerkit.types.usage import UsageRow as UsageRow
+    from routerkit.types.usage import Used as Used
     from routerkit.types.verdict import Verdict as Verdict
 
 _HOMES = {
@@ -84,6 +105,15 @@ _HOMES = {
         "routerkit.client": ("Client Stream"),
         "routerkit.async_client": ("AsyncClient AsyncStream"),
         "routerkit.core.router": ("Router"),
+        "routerkit.core.strategies": (
+            "Strategy Outlook Priority RoundRobin Weighted CostOptimized PerformanceOptimized MultiModel"
+        ),
+        "routerkit.core.performance": ("Score"),
+        "routerkit.types.limits": ("Limits Budget"),
+        "routerkit.types.tenant": ("Tenant"),
+        "routerkit.types.usage": ("UsageReport UsageRow Used Stats"),
+        "routerkit.types.key_info": ("KeyInfo"),
+        "routerkit.types.parameters": ("RequestParams ProviderPreferences ReasoningOptions Plugin UsageAccounting"),
         "routerkit.errors": (
             "RouterKitError ConfigurationError InvalidRequestError APIError BadRequestError "
             "ContextLengthExceededError ContentPolicyError AuthenticationError PaymentRequiredError "
@@ -99,7 +129,7 @@ _HOMES = {
         "routerkit.types.gateway": ("Gateway"),
         "routerkit.types.model": ("Model Pricing"),
         "routerkit.types.policy": ("RetryPolicy BreakerPolicy Timeouts"),
-        "routerkit.types.request": ("ChatRequest RequestParams"),
+        "routerkit.types.request": ("ChatRequest"),
         "routerkit.types.route": ("Plan Candidate Skip Target Attempt Route"),
         "routerkit.types.settings": ("Settings DevMode"),
         "routerkit.types.verdict": ("Verdict"),

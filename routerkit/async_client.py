@@ -7,12 +7,14 @@ import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from routerkit.core.catalog_index import Query
 from routerkit.core.effects import Await, Close, Effect, Emit, Open, Read, Send, Sleep, Step
 from routerkit.core.streaming import Ended
 from routerkit.facade import ClientBase, StreamBase, finalizer, taken
 from routerkit.transport.drive import Done, advance_async, unwind
 from routerkit.types.completion import Chunk, Completion
-from routerkit.types.model import Model
+from routerkit.types.key_info import KeyInfo
+from routerkit.types.model import Model, ModelFilters
 from routerkit.types.route import Plan
 from routerkit.types.settings import Settings
 
@@ -65,14 +67,20 @@ class AsyncClient(ClientBase):
             del messages, options  # whoever shows the locals of an error's frames shall not show these
         return AsyncStream(self, self._step(self.router.stream(request)))
 
-    async def models(self, *, refresh: bool = False) -> list[Model]:
-        """The gateway's catalogue; as :meth:`routerkit.Client.models`."""
-        return list(await self._drive(self.router.models(self.settings.timeouts, refresh=refresh)))
+    async def models(self, *, refresh: bool = False, **filters: Unpack[ModelFilters]) -> list[Model]:
+        """What the gateways' catalogues list; as :meth:`routerkit.Client.models`."""
+        query = Query.of(**filters) if filters else None
+        return list(await self._drive(self.router.models(self.settings.timeouts, query, refresh=refresh)))
 
     async def model(self, model: str) -> Model:
-        """One entry of the catalogue. Raises InvalidRequestError when there is none of that id."""
+        """One entry of the catalogue; as :meth:`routerkit.Client.model`."""
         found: Model = await self._drive(self.router.model(model, self.settings.timeouts))
         return found
+
+    async def key_info(self, *, gateway: str | None = None, key: str | None = None) -> KeyInfo:
+        """What the gateway tells about the key; as :meth:`routerkit.Client.key_info`."""
+        info: KeyInfo = await self._drive(self.router.key_info(self.settings.timeouts, gateway, key))
+        return info
 
     async def explain(self, messages: Messages, **options: Unpack[CallOptions]) -> Plan:
         """The plan of a call, without sending it; as :meth:`routerkit.Client.explain`."""
@@ -94,6 +102,7 @@ class AsyncClient(ClientBase):
             self._closed = True
             if self._transport is not None:
                 await self._transport.close()
+            self._keep_scores()
 
     close = aclose
 
@@ -131,8 +140,7 @@ class AsyncClient(ClientBase):
         if self._transport is None:
             from routerkit.transport.aiohttp import AiohttpTransport
 
-            gateway = self.settings.gateway
-            self._transport = AiohttpTransport(gateway.base_url, gateway.ca_file, block_private=gateway.block_private)
+            self._transport = AiohttpTransport(self.settings.gateways)
         return self._transport
 
     def _forked(self) -> None:

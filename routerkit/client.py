@@ -6,12 +6,14 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from routerkit.core.catalog_index import Query
 from routerkit.core.effects import Await, Close, Emit, Open, Read, Send, Sleep, Step
 from routerkit.core.streaming import Ended
 from routerkit.facade import ClientBase, StreamBase, finalizer, taken
 from routerkit.transport.drive import Done, advance, unwind
 from routerkit.types.completion import Chunk, Completion
-from routerkit.types.model import Model
+from routerkit.types.key_info import KeyInfo
+from routerkit.types.model import Model, ModelFilters
 from routerkit.types.route import Plan
 from routerkit.types.settings import Settings
 
@@ -84,17 +86,31 @@ class Client(ClientBase):
             del messages, options  # whoever shows the locals of an error's frames shall not show these
         return Stream(self, self._step(self.router.stream(request)))
 
-    def models(self, *, refresh: bool = False) -> list[Model]:
-        """The gateway's catalogue, an hour old at most unless the gateway cannot be asked. ``refresh`` asks it anyway.
+    def models(self, *, refresh: bool = False, **filters: Unpack[ModelFilters]) -> list[Model]:
+        """What the gateways' catalogues list, an hour old at most unless a gateway cannot be asked. ``refresh`` asks anyway.
 
-        Raises APIError, DeadlineExceededError.
+        Of it: ``modality`` and ``output_modality``, a word or several (``"image"``, ``"audio"``, ``"file"``, …), all of which a
+        model must take or give; ``supports``, a request parameter or several (``"tools"``, ``"structured_outputs"``, …);
+        ``max_price`` in USD per token, for prompt and completion alike; ``min_context`` in tokens; ``free`` or not; ``search``,
+        words in id or name.
+
+        Raises APIError, DeadlineExceededError, and InvalidRequestError for a filter that cannot be read.
         """
-        return list(self._drive(self.router.models(self.settings.timeouts, refresh=refresh)))
+        query = Query.of(**filters) if filters else None
+        return list(self._drive(self.router.models(self.settings.timeouts, query, refresh=refresh)))
 
     def model(self, model: str) -> Model:
-        """One entry of the catalogue. Raises InvalidRequestError when there is none of that id."""
+        """One entry of the catalogue, of the first gateway that has it. Raises InvalidRequestError when there is none."""
         found: Model = self._drive(self.router.model(model, self.settings.timeouts))
         return found
+
+    def key_info(self, *, gateway: str | None = None, key: str | None = None) -> KeyInfo:
+        """What the gateway tells about the key: limit, usage, credits. ``key``: which of several, by its fingerprint.
+
+        Raises InvalidRequestError for a gateway that tells nothing, APIError, DeadlineExceededError.
+        """
+        info: KeyInfo = self._drive(self.router.key_info(self.settings.timeouts, gateway, key))
+        return info
 
     def explain(self, messages: Messages, **options: Unpack[CallOptions]) -> Plan:
         """The plan of a call, with the reason for each model in it and out of it.
@@ -120,6 +136,7 @@ class Client(ClientBase):
             transport, self._transport = self._transport, None
             if transport is not None:
                 transport.close()
+            self._keep_scores()
 
     def __enter__(self) -> Self:
         return self
@@ -149,10 +166,7 @@ class Client(ClientBase):
             with self._transport_lock:
                 transport = self._transport
                 if transport is None:
-                    gateway = self.settings.gateway
-                    transport = self._transport = RequestsTransport(
-                        gateway.base_url, gateway.ca_file, block_private=gateway.block_private
-                    )
+                    transport = self._transport = RequestsTransport(self.settings.gateways)
         return transport
 
     def _forked(self) -> None:

@@ -9,17 +9,19 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from routerkit import gateways
+from routerkit import gateways as known
+from routerkit.core.strategies import Strategy, strategy_of
 from routerkit.environment import PREFIXES, Environment, Variables, hidden, memory, strategy_name
 from routerkit.errors import ConfigurationError, InvalidRequestError
+from routerkit.tenancy import Place, check_tenants, client_keys, tenants_of
 from routerkit.types.event import Observer
 from routerkit.types.fault import Fault
 from routerkit.types.fault import script as faults
 from routerkit.types.gateway import Gateway, checked_url, is_loopback
 from routerkit.types.policy import BreakerPolicy, RetryPolicy, Timeouts
 from routerkit.types.request import checked_header_value, checked_model, checked_models
-from routerkit.types.secret import Secret
 from routerkit.types.settings import DevMode, Settings
+from routerkit.types.tenant import Tenant
 
 T = TypeVar("T")
 
@@ -27,13 +29,17 @@ T = TypeVar("T")
 class Options(TypedDict, total=False):
     """What a client can be told; each wins over the environment. See the configuration reference."""
 
-    api_key: str | None
+    api_key: str | Sequence[str] | Mapping[str, str | Sequence[str]] | None
     gateway: str | Gateway | None
     base_url: str | None
+    gateways: Sequence[str | Gateway] | None
+    aliases: Mapping[str, Mapping[str, str | None]] | None
     default_model: str | None
     fallback_models: Iterable[str] | None
-    strategy: str | None
-    fallback_strategy: str | None
+    strategy: str | Strategy | None
+    fallback_strategy: str | Strategy | None
+    performance_cache: bool | None
+    tenants: Iterable[Tenant] | None
     timeout: float | Timeouts | None
     retry: RetryPolicy | None
     breaker: BreakerPolicy | None
@@ -47,7 +53,7 @@ class Options(TypedDict, total=False):
     app_title: str | None
 
 
-LATER = frozenset({"gateways", "tenants", "limits", "budget"})
+LATER = frozenset({"limits", "budget"})
 """Options of versions to come."""
 
 
@@ -78,13 +84,17 @@ def changed(settings: Settings, options: ChangeableOptions) -> Settings:
 def settings_from(
     values: Mapping[str, str],
     *,
-    api_key: str | None = None,
+    api_key: str | Sequence[str] | Mapping[str, str | Sequence[str]] | None = None,
     gateway: str | Gateway | None = None,
     base_url: str | None = None,
+    gateways: Sequence[str | Gateway] | None = None,
+    aliases: Mapping[str, Mapping[str, str | None]] | None = None,
     default_model: str | None = None,
     fallback_models: Iterable[str] | None = None,
-    strategy: str | None = None,
-    fallback_strategy: str | None = None,
+    strategy: str | Strategy | None = None,
+    fallback_strategy: str | Strategy | None = None,
+    performance_cache: bool | None = None,
+    tenants: Iterable[Tenant] | None = None,
     timeout: float | Timeouts | None = None,
     retry: RetryPolicy | None = None,
     breaker: BreakerPolicy | None = None,
@@ -99,31 +109,30 @@ def settings_from(
 ) -> Settings:
     """The settings that arguments and an environment make together. Raises ConfigurationError."""
     values, api_key = Variables(values), hidden(api_key)
-    chosen, environment = _gateway(values, gateway, base_url)
-    enabled = environment.find("ENABLED")
-    if enabled is not None and not environment.get("ENABLED"):
-        raise ConfigurationError(f"{enabled[0]} is false: {chosen.label or chosen.name} is not to be used here")
-    _refuse_tenants(values, environment)
-    for name in ("COST_OPTIMIZED", "PERFORMANCE_CACHE", "ROUTERKIT_STORE"):
-        environment.get(name)
+    places = _places(values, gateway, base_url, gateways)
+    environment = places[0].environment
+    environment.get("ROUTERKIT_STORE")
     _argument("store", memory, store)
     dev = _dev_mode(environment, dev_mode, dev_script, dev_pace)
+    named = tenants_of(places, tenants)
+    check_tenants(places, named, needed=dev is None)
     try:
         return Settings(
-            gateway=chosen,
-            api_key=_key(environment, chosen, api_key, needed=dev is None),
+            gateways=tuple(place.gateway for place in places),
+            keys=client_keys(places, api_key, needed=dev is None and not named),
             default_model=environment.get("DEFAULT_MODEL") if default_model is None else checked_model(default_model),
             fallback_models=(environment.get("FALLBACK_MODELS") or ())
             if fallback_models is None
             else checked_models(fallback_models),
+            aliases=_aliases(aliases, [place.gateway.name for place in places]),
             timeouts=Timeouts.of(environment.get("TIMEOUT") if timeout is None else timeout),
             retry=_policy(RetryPolicy, "retry", retry) or _retry(environment),
             breaker=_policy(BreakerPolicy, "breaker", breaker) or BreakerPolicy(),
             catalog_ttl=_seconds("catalog_ttl", catalog_ttl, positive=True),
-            strategy=_argument("strategy", strategy_name, strategy) or environment.get("ROUTE_STRATEGY") or "priority",
-            fallback_strategy=_argument("fallback_strategy", strategy_name, fallback_strategy)
-            or environment.get("FALLBACK_STRATEGY")
-            or "priority",
+            strategy=_strategy("strategy", strategy) or _strategy_of_environment(environment),
+            fallback_strategy=_strategy("fallback_strategy", fallback_strategy) or environment.get("FALLBACK_STRATEGY"),
+            performance_cache=_switch("performance_cache", performance_cache, environment),
+            tenants=named,
             dev_mode=dev,
             app_url=environment.get("HTTP_REFERER") if app_url is None else checked_header_value(app_url, "app_url"),
             app_title=environment.get("X_OPEN_ROUTER_TITLE")
@@ -135,46 +144,109 @@ def settings_from(
         raise ConfigurationError(str(error)) from None
 
 
-def _gateway(
-    values: Mapping[str, str], gateway: str | Gateway | None, base_url: str | None
-) -> tuple[Gateway, Environment]:
-    """The gateway, and the environment read for it."""
+def _places(
+    values: Mapping[str, str],
+    gateway: str | Gateway | None,
+    base_url: str | None,
+    several: Sequence[str | Gateway] | None,
+) -> list[Place]:
+    """The gateways in their order, each with the environment read for it; without those that an operator has switched off."""
+    if several is None:
+        places = [_place(values, gateway, base_url)]
+    else:
+        if gateway is not None or base_url is not None:
+            raise ConfigurationError("gateways= excludes gateway= and base_url=: name all gateways in the list")
+        if isinstance(several, (str, Gateway)) or not isinstance(several, Sequence) or not several:
+            raise ConfigurationError("gateways: must be a list of names, base URLs or Gateway")
+        places = [_place(values, *_named_or_at(each)) for each in several]
+        names = [place.gateway.name for place in places]
+        for name in names:
+            if names.count(name) > 1:
+                raise ConfigurationError(f"gateways: {name!r} is there twice")
+    switches = [(place.environment.find("ENABLED"), place) for place in places]
+    on = [place for switch, place in switches if switch is None or place.environment.get("ENABLED")]
+    if not on:
+        (switch, place) = switches[0]
+        name = "ENABLED" if switch is None else switch[0]
+        raise ConfigurationError(f"{name} is false: {place.gateway.label or place.gateway.name} is not to be used here")
+    return on
+
+
+def _named_or_at(gateway: str | Gateway) -> tuple[str | Gateway | None, str | None]:
+    return (None, gateway) if isinstance(gateway, str) and "://" in gateway else (gateway, None)
+
+
+def _place(values: Mapping[str, str], gateway: str | Gateway | None, base_url: str | None) -> Place:
     if isinstance(gateway, Gateway):
         chosen = gateway if base_url is None else attrs.evolve(gateway, base_url=base_url)
-        return chosen, Environment(values, chosen.name)
+        return Place(chosen, Environment(values, chosen.name))
     if gateway is None and base_url is not None:
-        chosen = gateways.at(base_url)
-        return chosen, Environment(values, chosen.name)
+        chosen = known.at(base_url)
+        return Place(chosen, Environment(values, chosen.name))
     name = _with_key(values) if gateway is None else gateway
-    chosen = gateways.known(name)
+    chosen = known.known(name)
     environment = Environment(values, chosen.name)
     url = base_url or environment.get("BASE_URL")
-    return (chosen if url is None else attrs.evolve(chosen, base_url=url)), environment
+    return Place(chosen if url is None else attrs.evolve(chosen, base_url=url), environment)
 
 
 def _with_key(values: Mapping[str, str]) -> str:
     """The first known gateway for which the environment has a key; OpenRouter when it has none."""
-    for name in gateways.KNOWN:
-        if values.get(f"{PREFIXES[name][0]}API_KEY", "").strip():
+    for name in known.KNOWN:
+        if any(values.get(f"{PREFIXES[name][0]}{variable}", "").strip() for variable in ("API_KEY", "API_KEYS")):
+            return name
+    for name in known.KNOWN:
+        if any(variable.startswith(f"{PREFIXES[name][0]}TENANT_") for variable in values):
             return name
     return "openrouter"
 
 
-def _key(environment: Environment, gateway: Gateway, api_key: str | None, *, needed: bool) -> Secret | None:
-    found = environment.find("API_KEY") if api_key is None and environment.prefixes else None
-    if api_key is None and found is None:
-        variable = f"set {environment.prefixes[0]}API_KEY or " if environment.prefixes else ""
-        local = is_loopback(urlsplit(gateway.base_url).hostname or "")
-        if needed and gateway.key_required and not local:
-            raise ConfigurationError(f"{gateway.label or gateway.name} API key not configured: {variable}pass api_key=")
+def _aliases(aliases: Any, names: Sequence[str]) -> dict[str, dict[str, str | None]]:
+    """The alias table, checked. Raises ConfigurationError, InvalidRequestError."""
+    if aliases is None:
+        return {}
+    if not isinstance(aliases, Mapping) or not all(isinstance(ids, Mapping) for ids in aliases.values()):
+        raise ConfigurationError(
+            "aliases: must be a dict by model of dicts by gateway, {'model': {'gateway': 'its id there'}}"
+        )
+    checked: dict[str, dict[str, str | None]] = {}
+    for model, ids in aliases.items():
+        for name in ids:
+            if name not in names:
+                raise ConfigurationError(
+                    f"aliases: {model!r} has an id for {name!r}, which is not among {', '.join(names)}"
+                )
+        checked[checked_model(model)] = {
+            name: None if known_as is None else checked_model(known_as) for name, known_as in ids.items()
+        }
+    return checked
+
+
+def _strategy(name: str, value: str | Strategy | None) -> Any:
+    if value is None:
         return None
-    name, text = ("api_key", api_key) if found is None else found
-    if not isinstance(text, str):
-        raise ConfigurationError(f"{name}: must be a string, not {type(text).__name__}")
     try:
-        return Secret(text)
+        return strategy_name(value) if isinstance(value, str) else strategy_of(value)
     except ValueError as error:
-        raise ConfigurationError(f"{name}: {error}") from None
+        raise ConfigurationError(f"{name}={value!r}: {error}") from None
+
+
+def _strategy_of_environment(environment: Environment) -> str:
+    strategy, cost = environment.get("ROUTE_STRATEGY"), environment.get("COST_OPTIMIZED")
+    if not cost:
+        return strategy or "priority"
+    if strategy not in (None, "cost_optimized"):
+        names = [found[0] for name in ("COST_OPTIMIZED", "ROUTE_STRATEGY") if (found := environment.find(name))]
+        raise ConfigurationError(f"{names[0]}=true and {names[1]}={strategy} contradict each other")
+    return "cost_optimized"
+
+
+def _switch(name: str, value: bool | None, environment: Environment) -> bool:
+    if value is None:
+        return bool(environment.get(name.upper()))
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{name}={value!r}: must be True or False")
+    return value
 
 
 def _retry(environment: Environment) -> RetryPolicy:
@@ -218,13 +290,6 @@ def _dev_mode(
             "dev mode is on (DEV_MODE or dev_mode=) while ROUTERKIT_ENV=production: answers would be made up"
         )
     return DevMode(script=() if script is None else faults(script), pace=_seconds("dev_pace", pace))
-
-
-def _refuse_tenants(values: Mapping[str, str], environment: Environment) -> None:
-    for prefix in environment.prefixes:
-        for name in values:
-            if name.startswith(f"{prefix}TENANT_"):
-                raise ConfigurationError(f"{name}: tenants are not available in this version")
 
 
 def _argument(name: str, parse: Callable[[str], T], value: str | None) -> T | None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 
+from routerkit.core.strategies import STRATEGIES, name_of, strategy_of
 from routerkit.errors import ConfigurationError, InvalidRequestError
 from routerkit.types.gateway import checked_url
 from routerkit.types.policy import Timeouts
@@ -24,8 +25,6 @@ PREFIXES: dict[str, tuple[str, ...]] = {
     "onerouter": ("ONEROUTER_", "INFRON_"),
 }
 """Which variables serve a gateway, the first that is set first. OneRouter is Infron AI's former name: both serve both."""
-
-STRATEGIES = ("priority",)
 
 _NUMBER = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 _DURATION = re.compile("".join(f"(?:({_NUMBER.pattern}){unit})?" for unit in ("h", "m", "s", "ms")))
@@ -79,16 +78,11 @@ def models(text: str) -> tuple[str, ...]:
 
 
 def strategy_name(text: str) -> str:
-    if text.lower() not in STRATEGIES:
-        raise ValueError(f"is not a known strategy (known: {', '.join(STRATEGIES)})")
-    return text.lower()
-
-
-def off(text: str) -> bool:
-    """A switch for something that this version does not have."""
-    if boolean(text):
-        raise ValueError("is not available in this version")
-    return False
+    """The name of a strategy, in any case."""
+    try:
+        return name_of(strategy_of(text.lower()))
+    except ValueError:  # its message repeats the text
+        raise ValueError(f"is not a known strategy (known: {', '.join(STRATEGIES)})") from None
 
 
 def memory(text: str) -> str:
@@ -117,6 +111,13 @@ class Variable:
 VARIABLES: tuple[Variable, ...] = (
     Variable(
         "API_KEY", str, "none", "The API key. Needed, except in dev mode and for servers on this machine.", "sk-or-v1-…"
+    ),
+    Variable(
+        "API_KEYS",
+        str,
+        "none",
+        "Several keys between commas; each attempt takes the one with the least to do.",
+        "sk-or-v1-…,sk-or-v1-…",
     ),
     Variable(
         "BASE_URL",
@@ -158,12 +159,22 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     Variable("RETRY_BACKOFF_MAX", duration, "8s", "The longest such wait.", "8s"),
     Variable("RETRY_JITTER", share, "1", "Which share of a wait is random, from 0 to 1; `true` is 1.", "1"),
-    Variable("ROUTE_STRATEGY", strategy_name, "priority", "How models are ordered. Known: `priority`.", "priority"),
     Variable(
-        "FALLBACK_STRATEGY", strategy_name, "priority", "The same after a first failure. Known: `priority`.", "priority"
+        "ROUTE_STRATEGY",
+        strategy_name,
+        "priority",
+        f"How models are ordered: {', '.join(f'`{name}`' for name in STRATEGIES)}; `basic` is `round_robin`.",
+        "cost_optimized",
     ),
-    Variable("COST_OPTIMIZED", off, "false", "Reserved; only `false` is accepted in this version.", "false"),
-    Variable("PERFORMANCE_CACHE", off, "false", "Reserved; only `false` is accepted in this version.", "false"),
+    Variable("FALLBACK_STRATEGY", strategy_name, "none", "The same for what comes after a first failure.", "priority"),
+    Variable("COST_OPTIMIZED", boolean, "false", "`true` is `ROUTE_STRATEGY=cost_optimized`.", "false"),
+    Variable(
+        "PERFORMANCE_CACHE",
+        boolean,
+        "false",
+        "Whether performance scores are kept in the user's cache folder, so that a new process begins with them.",
+        "false",
+    ),
     Variable(
         "HTTP_REFERER",
         header,
@@ -185,6 +196,16 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     Variable("ROUTERKIT_ENV", str, "none", "`production` forbids dev mode.", "production", prefixed=False),
 )
+
+TENANT_VARIABLES: tuple[Variable, ...] = (
+    Variable("API_KEY", str, "none", "The tenant's key. Needed where the gateway needs one.", "sk-or-v1-…"),
+    Variable("API_KEYS", str, "none", "Several, between commas.", "sk-or-v1-…,sk-or-v1-…"),
+    Variable("DEFAULT_MODEL", checked_model, "the client's", "The tenant's default model.", "openai/gpt-4o-mini"),
+    Variable(
+        "FALLBACK_MODELS", models, "the client's", "The tenant's fallback models, between commas.", "openai/gpt-4o"
+    ),
+)
+"""What follows ``OPENROUTER_TENANT_<NAME>_``."""
 
 _BY_NAME = {variable.name: variable for variable in VARIABLES}
 
@@ -211,22 +232,27 @@ class Variables(Mapping[str, str]):
         return f"Variables({len(self)} of them)"
 
 
-def hidden(text: Any) -> Any:
-    return RedactedStr(text) if isinstance(text, str) else text
+def hidden(value: Any) -> Any:
+    """The same value with every text in it hidden from whoever looks at frames."""
+    if isinstance(value, str):
+        return RedactedStr(value)
+    if isinstance(value, Mapping):
+        return {hidden(name): hidden(each) for name, each in value.items()}
+    return [hidden(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 class Environment:
     """Reads variables for one gateway. ``values`` is a mapping such as ``os.environ``."""
 
     def __init__(self, values: Mapping[str, str], gateway: str) -> None:
-        self._values = values
+        self.values = values
         self.prefixes = PREFIXES.get(gateway, ())
 
     def find(self, name: str) -> tuple[str, str] | None:
         """The full name and the text of a variable, if it is set to something."""
         names = [prefix + name for prefix in self.prefixes] if _BY_NAME[name].prefixed else [name]
         for full in names:
-            text = self._values.get(full, "").strip()
+            text = self.values.get(full, "").strip()
             if text:
                 return full, hidden(text) if "KEY" in full else text
         return None
@@ -236,15 +262,23 @@ class Environment:
         found = self.find(name)
         if found is None:
             return None
-        full, text = found
-        try:
-            return _BY_NAME[name].parse(text)
-        except ConfigurationError as error:
-            told = f": {str(error).partition(': ')[2] or error}"
-        except InvalidRequestError as error:
-            told = f": {error}"
-        except ValueError as error:
-            told = f"={text!r}: {error}" if len(text) <= _REPEATED else f": {error}"
-        # Raised here, and without the text: it may be a key that went into the wrong variable.
-        found, text = None, ""
-        raise ConfigurationError(f"{full}{told}")
+        given = [found]
+        del found
+        return parsed(_BY_NAME[name], given)
+
+
+def parsed(variable: Variable, given: list[tuple[str, str]]) -> Any:
+    """The value of a variable, given its full name and text, which are taken out of the list. Raises ConfigurationError, which
+    names the variable."""
+    full, text = given.pop()
+    try:
+        return variable.parse(text)
+    except ConfigurationError as error:
+        told = f": {str(error).partition(': ')[2] or error}"
+    except InvalidRequestError as error:
+        told = f": {error}"
+    except ValueError as error:
+        told = f"={text!r}: {error}" if len(text) <= _REPEATED else f": {error}"
+    # Raised here, and without the text: it may be a key that went into the wrong variable.
+    text = ""
+    raise ConfigurationError(f"{full}{told}")

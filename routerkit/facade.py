@@ -14,21 +14,23 @@ from routerkit.config import LATER, ChangeableOptions, Options, changed, setting
 from routerkit.core.effects import Emit, Step
 from routerkit.core.router import Router
 from routerkit.core.streaming import Ended
-from routerkit.environment import Variables
+from routerkit.environment import Variables, hidden
 from routerkit.errors import ConfigurationError, RouterKitError
 from routerkit.telemetry.observe import Observers
+from routerkit.tenancy import settings_for
 from routerkit.transport.drive import abandon, unwind
 from routerkit.transport.runtime import SystemRuntime
 from routerkit.types.completion import Completion
 from routerkit.types.policy import Timeouts
 from routerkit.types.request import ChatRequest
 from routerkit.types.route import Route
-from routerkit.types.secret import RedactedStr
 from routerkit.types.settings import Settings
+from routerkit.types.usage import Stats, UsageReport
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
+    from routerkit.store.scores import ScoreFile
     from routerkit.transport.carrier import Carrier
     from routerkit.types.request import CallOptions, Messages
 
@@ -72,12 +74,11 @@ class ClientBase:
         if settings.dev_mode is not None:
             from routerkit.transport.mock import MockTransport
 
-            self._carrier = MockTransport(settings.dev_mode, settings.gateway)
+            self._carrier = MockTransport(settings.dev_mode, settings.gateways)
 
     @classmethod
     def _settings(cls, values: Mapping[str, str], options: Options) -> Settings:
-        if isinstance(options.get("api_key"), str):
-            options["api_key"] = RedactedStr(options["api_key"])  # the frames of an error hold these options
+        options["api_key"] = hidden(options.get("api_key"))  # the frames of an error hold these options
         unknown = sorted(options.keys() - Options.__annotations__.keys())
         if unknown and unknown[0] in LATER:
             raise ConfigurationError(f"{cls.__name__}({unknown[0]}=…) is not available in this version")
@@ -94,6 +95,14 @@ class ClientBase:
         self._root: ClientBase = self
         """The client that owns the connections; another one, when made by :meth:`with_options`."""
         self._closed = False
+        self._tenants: dict[str, Self] = {}
+        self._scores_read = False
+        self._score_file: ScoreFile | None = None
+        if settings.performance_cache and settings.dev_mode is None:
+            from routerkit.store.scores import ScoreFile
+
+            self._score_file = ScoreFile(None, self.router.scores)
+            weakref.finalize(self, self._score_file.save)
         _living.add(self)
 
     @classmethod
@@ -120,53 +129,96 @@ class ClientBase:
         It shares connections, catalogue, breakers and cooldowns with this one, and lives as long: closing it closes nothing.
         Raises ConfigurationError.
         """
-        settings = changed(self.settings, options)
+        return self._with(changed(self.settings, options))
+
+    def tenant(self, name: str) -> Self:
+        """The client of one tenant, by its exact name: with its keys, models, statistics and usage.
+
+        It shares connections, catalogues and the breakers of models and gateways with its siblings, and neither keys nor their
+        cooldowns nor what the settings of their accounts exclude. It lives as long as this client: closing it closes nothing.
+        Raises ConfigurationError when there is no such tenant.
+        """
+        known = self._tenants.get(name) if isinstance(name, str) else None
+        if known is None:
+            known = self._tenants[name] = self._with(settings_for(self.settings, name))
+        return known
+
+    def _with(self, settings: Settings) -> Self:
         other = self.__class__.__new__(self.__class__)
         other.__dict__.update(self.__dict__)
         other.settings = settings
         other.router = self.router.sharing(settings)
+        other._tenants = {}
         _living.add(other)
         return other
+
+    def usage(self) -> UsageReport:
+        """What the calls of this process used, by tenant, gateway and model; a tenant's client tells its own."""
+        return self.router.accounts.usage(self.settings.tenant)
+
+    def stats(self) -> Stats:
+        """How the calls of this process went; a tenant's client tells of its own."""
+        return self.router.accounts.stats(self.settings.tenant)
 
     def health(self) -> Health:
         """Breakers and cooldowns as they are now, of this process."""
         states = {name: str(state) for name, state in self.router.health.states().items()}
-        return Health(states, self.router.health.cooldowns())
+        return Health(states, self.router.health.cooldowns(self.settings.tenant))
 
     def __repr__(self) -> str:
         settings = getattr(self, "settings", None)
         if settings is None:  # it could not be made
             return f"<{type(self).__name__}>"
         dev = ", dev mode" if settings.dev_mode else ""
-        gateway, model = settings.gateway.name, settings.default_model
-        return f"{type(self).__name__}(gateway={gateway!r}, default_model={model!r}{dev})"
+        tenant = f", tenant={settings.tenant!r}" if settings.tenant else ""
+        names, model = [gateway.name for gateway in settings.gateways], settings.default_model
+        told = f"gateway={names[0]!r}" if len(names) == 1 else f"gateways={names}"
+        return f"{type(self).__name__}({told}, default_model={model!r}{tenant}{dev})"
 
     def _request(self, messages: Messages, options: CallOptions, *, stream: bool) -> ChatRequest:
         """A call's request, validated. Raises InvalidRequestError."""
         own: dict[str, Any] = {}
+        request: ChatRequest | None = None
         try:
             if self._root._closed:
                 raise ConfigurationError("this client is closed")
             timeout = options.pop("timeout", None)
             own = {name: options.pop(name) for name in _OWN if name in options}  # type: ignore[misc]  # the names are literals
             timeouts = self.settings.timeouts if timeout is None else Timeouts.of(timeout)
-            return ChatRequest.build(messages, options, timeouts=timeouts, stream=stream, **own)
+            request = ChatRequest.build(messages, options, timeouts=timeouts, stream=stream, **own)
+            self.router.check(request)
+            return request
         except RouterKitError as error:
             refused = error
         # Error trackers show the locals of frames: those below hold the prompt, in this one it is forgotten.
-        del messages, options, own
+        del messages, options, own, request
         refused.__traceback__ = refused.__context__ = None
         raise refused
 
     def _step(self, step: Step[Any]) -> Step[Any]:
         """A step as it is to be driven: by its carrier, if there is one, else over the network."""
+        if self._score_file is not None:
+            self._use_scores(self._score_file)
         return step if self._carrier is None else self._carrier.carry(step)
+
+    def _use_scores(self, file: ScoreFile) -> None:
+        """Before a call: take over what former processes have seen; later keep what this one has, now and then."""
+        if not self._root._scores_read:
+            self._root._scores_read = True
+            file.load()
+        file.save_if_due(self._runtime.monotonic())
+
+    def _keep_scores(self) -> None:
+        if self._score_file is not None:
+            self._score_file.save()
 
     def _emit(self, order: Emit) -> None:
         self._observers.notify(order.event)
 
     def _forked(self) -> None:
         self.router.forked()
+        if self._score_file is not None:
+            self._score_file.forget_lock()
         if self._carrier is not None:
             self._carrier.forked()
 

@@ -383,7 +383,7 @@ def test_cancelled_while_telling_the_answer_is_not_an_attempt_more() -> None:
 
 
 def admission(world: World) -> Admission:
-    got = world.router.health.admit(target(A), "key", lease=10, stream=False)
+    got = world.router.health.admit(target(A), world.router.access[HOST].keys, lease=10, stream=False)
     assert isinstance(got, Admission)
     return got
 
@@ -405,8 +405,9 @@ def test_a_model_that_was_told_to_rest_meanwhile_gets_no_probe() -> None:
     world.trip(A, B)
     health = world.router.health
     verdict = classify(Signal(status=429, headers=HINT))
-    health.cool(target(A), world.router.key, verdict, 429)
-    found = health.panic([target(A), target(B)], world.router.key, lease=10)
+    keys = world.router.access[HOST].keys
+    health.cool(target(A), keys[0], verdict, 429)
+    found = health.panic([target(A), target(B)], lambda _: keys, lease=10)
     assert found is not None
     assert found[0] == target(B)
 

@@ -328,7 +328,9 @@ def test_a_cancelled_probe_leaves_the_breaker_half_open_and_free(stream: bool) -
     step = router.stream(request(stream=True)) if stream else router.complete(request(stream=False))
     with pytest.raises(KeyboardInterrupt):
         world.run(step, Interruption(0))
-    admission = router.health.admit(Target("127.0.0.1:1", "a/one"), router.key, lease=1, stream=False)
+    admission = router.health.admit(
+        Target("127.0.0.1:1", "a/one"), router.access["127.0.0.1:1"].keys, lease=1, stream=False
+    )
     assert isinstance(admission, Admission), "the cancelled call still holds the only probe"
 
 

@@ -1,19 +1,19 @@
-"""The catalogue: how long it is kept, who fetches it, what happens when that fails, and that anything can be read as one."""
+"""The catalogue: how long it is kept, who fetches it, of which lists it is made, and what happens when one cannot be had."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import logging
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from routerkit.core.catalog import CatalogCache, Snapshot, parse_catalog, price
+from routerkit.core.catalog import CatalogCache, Snapshot
+from routerkit.core.catalog_index import Query
 from routerkit.core.effects import Await, Cancelled, Emit, Failure, HttpResponse, Send, Step, TransportFailure
+from routerkit.core.listing import parse_catalog
 from routerkit.errors import (
     APIConnectionError,
     APIError,
@@ -23,15 +23,15 @@ from routerkit.errors import (
     ProtocolError,
     RateLimitError,
 )
-from routerkit.gateways import OPENROUTER
+from routerkit.gateways import INFRON, OPENROUTER
+from routerkit.telemetry.observe import record
 from routerkit.testing import VirtualRuntime
 from routerkit.types.event import CatalogRefreshed
-from routerkit.types.model import Model, Pricing
+from routerkit.types.gateway import Gateway
 from routerkit.types.policy import Timeouts
 from routerkit.types.secret import Credential, Secret
 from routerkit.types.verdict import Sent
 
-DATA = Path(__file__).parent / "data" / "openrouter-models.json"
 DAY = 86_400.0
 
 
@@ -63,9 +63,16 @@ def cache(runtime: VirtualRuntime) -> CatalogCache:
 class Asker:
     """One caller of the cache, driven by hand."""
 
-    def __init__(self, cache: CatalogCache, *, patience: float = 100.0, refresh: bool = False) -> None:
+    def __init__(
+        self,
+        cache: CatalogCache,
+        *,
+        patience: float = 100.0,
+        refresh: bool = False,
+        key: Credential | None = None,
+    ) -> None:
         deadline = cache._runtime.monotonic() + patience
-        self.step: Step[Snapshot] = cache.get(None, Timeouts(), deadline, refresh=refresh)
+        self.step: Step[Snapshot] = cache.get(key, Timeouts(), deadline, refresh=refresh)
         self.events: list[CatalogRefreshed] = []
         self.result: Snapshot | None = None
         self.effect: Any = None
@@ -252,7 +259,7 @@ ERRORS = [
     (HttpResponse(200, {}, b"<html>"), ProtocolError, "not_an_api"),
     (HttpResponse(200, {}, b"nonsense"), ProtocolError, "malformed"),
     (HttpResponse(200, {}, b'{"data": []}'), ProtocolError, "malformed"),
-    (HttpResponse(200, {}, b'{"data": [{"name": "x"}]}'), ProtocolError, "malformed"),
+    (HttpResponse(200, {}, b'{"data": [{"title": "x"}]}'), ProtocolError, "malformed"),
     (HttpResponse(200, {}, b'{"error": {"code": 502, "message": "x"}}'), InternalServerError, "provider_unavailable"),
     (HttpResponse(302, {"location": "https://evil.example"}, b""), ProtocolError, "unexpected_redirect"),
 ]
@@ -414,135 +421,7 @@ def test_a_good_list_in_between_restores_the_doubt(cache: CatalogCache) -> None:
         assert len(Asker(cache, refresh=True).send(many(count)).ids) == kept
 
 
-# --- reading ---
-
-
-def test_openrouters_shape() -> None:
-    models, dropped = parse_catalog(json.loads(DATA.read_text()))
-    by_id = {model.id: model for model in models}
-    assert (len(models), dropped) == (42, 0)
-    sonnet = by_id["anthropic/claude-sonnet-4.5"]
-    assert sonnet.name == "Anthropic: Claude Sonnet 4.5"
-    assert (sonnet.context_length, sonnet.max_completion_tokens) == (1_000_000, 64_000)
-    assert sonnet.pricing == Pricing(
-        prompt=Decimal("0.000003"),
-        completion=Decimal("0.000015"),
-        web_search=Decimal("0.01"),
-        input_cache_read=Decimal("0.0000003"),
-        input_cache_write=Decimal("0.00000375"),
-    )
-    assert sonnet.input_modalities == ("text", "image", "file")
-    assert {"tools", "reasoning", "structured_outputs"} <= sonnet.supported_parameters
-    assert by_id["google/gemini-2.0-flash-001"].expiration_date == "2026-03-31"
-    assert not by_id["openrouter/auto"].pricing.known
-    assert by_id["openai/gpt-oss-20b:free"].pricing.free
-    assert not sonnet.pricing.free
-    assert sonnet.to_dict() is sonnet.raw
-
-
-@pytest.mark.parametrize("wrap", [lambda entries: {"data": entries, "links": {}}, lambda entries: entries])
-def test_openais_bare_shape(wrap: Any) -> None:
-    entries = [{"id": "gpt-4@latest", "object": "model", "created": 1, "owned_by": "openai"}]
-    models, dropped = parse_catalog(wrap(entries))
-    assert models == [Model("gpt-4@latest", name="gpt-4@latest", created=1)]
-    assert dropped == 0
-
-
-@pytest.mark.parametrize("body", [None, 1, "x", {}, {"data": None}, {"data": {}}, {"models": []}, [], {"data": []}])
-def test_what_is_no_catalogue(body: Any) -> None:
-    assert parse_catalog(body) == ([], 0)
-
-
-def test_bad_entries_are_dropped_and_counted() -> None:
-    bad = [None, 1, "x", [], {}, {"id": None}, {"id": 5}, {"id": ""}, {"id": "a\nb"}, {"id": "x" * 201}, {"name": "x"}]
-    models, dropped = parse_catalog({"data": [*bad, {"id": "a/one"}]})
-    assert ([model.id for model in models], dropped) == (["a/one"], len(bad))
-
-
-def test_of_duplicates_the_first_wins() -> None:
-    models, dropped = parse_catalog([{"id": "a/one", "name": "First"}, {"id": "a/one", "name": "Second"}])
-    assert ([model.name for model in models], dropped) == (["First"], 1)
-
-
-def test_fields_of_the_wrong_type_read_as_missing() -> None:
-    entry = {
-        "id": "a/one",
-        "name": 5,
-        "context_length": "8192",
-        "architecture": [],
-        "pricing": "cheap",
-        "top_provider": None,
-        "supported_parameters": {"tools": True},
-        "created": True,
-        "expiration_date": 2026,
-        "description": None,
-    }
-    assert parse_catalog([entry])[0] == [Model("a/one", name="a/one")]
-    partly = {
-        "id": "a/one",
-        "architecture": {"input_modalities": ["text", 5, None]},
-        "supported_parameters": [1, "seed"],
-    }
-    model = parse_catalog([partly])[0][0]
-    assert (model.input_modalities, model.supported_parameters) == (("text",), {"seed"})
-
-
-@pytest.mark.parametrize(
-    ("entry", "expected"),
-    [
-        ({"context_length": 10}, 10),
-        ({"context_length": 10.0}, 10),
-        ({"context_length": None, "top_provider": {"context_length": 20}}, 20),
-        ({"context_length": 0}, None),
-        ({"context_length": -1}, None),
-        ({"context_length": 1.5}, None),
-        ({"context_length": float("inf")}, None),
-        ({"context_length": float("nan")}, None),
-        ({"context_length": 2**70}, None),
-    ],
-)
-def test_context_lengths(entry: dict[str, Any], expected: int | None) -> None:
-    assert parse_catalog([{"id": "a/one", **entry}])[0][0].context_length == expected
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        ("0.000003", "0.000003"),
-        (" 0.5 ", "0.5"),
-        ("0", "0"),
-        (0, "0"),
-        (2, "2"),
-        (3e-7, "3E-7"),
-        ("1e-7", "1E-7"),
-        ("0.00000008333333333333334", "8.333333333333334E-8"),
-        ("-1", None),
-        (-1, None),
-        (-0.1, None),
-        ("", None),
-        ("free", None),
-        ("$1", None),
-        ("1,5", None),
-        ("1_000", None),
-        ("٣", None),
-        ("NaN", None),
-        ("inf", None),
-        ("1e400", None),
-        ("1e999999999", None),
-        ("9" * 1000, None),
-        (10**9, None),
-        (10**5000, None),
-        (float("nan"), None),
-        (float("inf"), None),
-        (True, None),
-        (None, None),
-        ([], None),
-        ({}, None),
-    ],
-    ids=lambda value: str(type(value).__name__),
-)
-def test_prices(value: Any, expected: str | None) -> None:
-    assert price(value) == (None if expected is None else Decimal(expected))
+# --- an entry ---
 
 
 def test_variants_fall_back_on_the_model_but_free_ones_do_not() -> None:
@@ -555,32 +434,258 @@ def test_variants_fall_back_on_the_model_but_free_ones_do_not() -> None:
     assert snapshot.get("b/two") is None
 
 
-_FIELDS = ["data", "id", "name", "context_length", "architecture", "pricing", "top_provider", "supported_parameters"]
-_FIELDS += ["input_modalities", "prompt", "completion", "created", "expiration_date", "description"]
-_JSON = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text(max_size=10)
-    | st.sampled_from(["a/one", "-1", "1e999", "NaN"]),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(_FIELDS), inner, max_size=6),
-    max_leaves=8,
+def test_versions_fall_back_on_the_model() -> None:
+    models = parse_catalog([{"id": "gpt-4"}, {"id": "gpt-5@latest"}, {"id": "@cf/one"}])[0]
+    snapshot = Snapshot(tuple(models), {model.id: model for model in models}, 0, 0)
+    asked = ("gpt-4@0613", "gpt-4@0613:nitro", "gpt-5@latest", "gpt-5@latest:floor", "@cf/one@2")
+    assert [getattr(snapshot.get(name), "id", None) for name in asked] == [
+        *("gpt-4", "gpt-4", "gpt-5@latest", "gpt-5@latest", "@cf/one"),
+    ]
+    for name in ("gpt-4@0613:free", "gpt-5@1", "@gpt-4", "@", ":", "@:@"):
+        assert snapshot.get(name) is None
+
+
+def test_the_index_is_made_once(cache: CatalogCache) -> None:
+    filled(cache, many(3))
+    snapshot = cache.peek()
+    assert snapshot is not None
+    assert snapshot.index is snapshot.index
+    assert snapshot.index.find(Query.of(search="m/2")) == (snapshot.models[2],)
+
+
+# --- two lists ---
+
+FEW = listing("a/one", "b/two@latest")
+
+
+def public(*names: str) -> HttpResponse:
+    entries = [{"id": 1, "invoke_name": name, "retail_input_cost": "$3", "discount": None} for name in names]
+    return HttpResponse(200, {}, json.dumps({"data": entries}).encode())
+
+
+MORE = public("a/one", "b/two", "c/three")
+
+
+@pytest.fixture
+def pair(runtime: VirtualRuntime) -> CatalogCache:
+    return CatalogCache(INFRON, runtime, 3600)
+
+
+def with_key(cache: CatalogCache, *answers: Any, **more: Any) -> Asker:
+    """A caller with a key, whose orders get these answers."""
+    asker = Asker(cache, key=Credential(Secret("sk-test-1234567890"), INFRON.base_url), **more)
+    for answer in answers:
+        asker.send(answer)
+    return asker
+
+
+def priced(snapshot: Snapshot) -> dict[str, Decimal | None]:
+    return {model.id: model.pricing.prompt for model in snapshot.models}
+
+
+def test_both_are_asked_and_only_one_sees_the_key(pair: CatalogCache, runtime: VirtualRuntime) -> None:
+    asker = with_key(pair, patience=20)
+    first = asker.effect
+    assert (first.request.url, first.total) == ("https://llm.infron.ai/v1/models", 20)
+    assert first.request.credential is not None
+    runtime.advance(18)
+    second = asker.send(FEW).effect
+    assert (second.request.method, second.request.url) == ("GET", "https://app.infron.ai/api/display_models/")
+    assert second.request.credential is None
+    assert (second.request.headers, second.request.body) == (first.request.headers, None)
+    assert (second.connect, second.first_byte, second.total) == (2, 2, 2)
+    asker.send(MORE)
+    assert asker.result is not None
+    price = Decimal("0.000003")
+    assert priced(asker.result) == {"a/one": price, "b/two@latest": price, "b/two": price, "c/three": price}
+    assert {model.gateway for model in asker.result.models} == {"infron"}
+    assert asker.events == [CatalogRefreshed("infron", 4)]
+    runtime.advance(3599)
+    assert with_key(pair).result is asker.result
+
+
+def test_the_total_of_the_timeouts_is_for_both(pair: CatalogCache, runtime: VirtualRuntime) -> None:
+    step = pair.get(Credential(Secret("sk-test-1234567890"), INFRON.base_url), Timeouts(total=10), 9_999)
+    assert isinstance(first := next(step), Send)
+    runtime.advance(7)
+    assert isinstance(second := step.send(FEW), Send)
+    assert (first.total, second.total) == (10, 3)
+    step.close()
+
+
+def test_without_a_key_only_the_public_one_is_asked(pair: CatalogCache, runtime: VirtualRuntime) -> None:
+    """The other would refuse. What that gives is no less for it."""
+    asker = Asker(pair)
+    assert asker.effect.request.url == INFRON.details_url
+    assert asker.send(MORE).ids == ["a/one", "b/two", "c/three"]
+    assert asker.events == [CatalogRefreshed("infron", 3)]
+    runtime.advance(3599)
+    assert Asker(pair).result is asker.result
+
+
+def test_a_gateway_that_needs_no_key_is_asked_for_both(runtime: VirtualRuntime) -> None:
+    asker = Asker(CatalogCache(attrs.evolve(INFRON, key_required=False), runtime, 3600))
+    assert asker.effect.request.url == INFRON.catalog_url
+    assert asker.send(FEW).send(MORE).ids == ["a/one", "b/two@latest", "b/two", "c/three"]
+
+
+def test_a_gateway_tells_for_how_many_tokens_its_prices_are(runtime: VirtualRuntime) -> None:
+    asker = Asker(CatalogCache(Gateway("x", "https://x.example/v1", prices_per=1_000_000), runtime, 3600))
+    asker.send(HttpResponse(200, {}, b'{"data": [{"id": "a/one", "pricing": {"prompt": "3"}}]}'))
+    assert asker.result is not None
+    assert priced(asker.result) == {"a/one": Decimal("0.000003")}
+
+
+@pytest.mark.parametrize(("answer", "code"), [(row[0], row[2]) for row in ERRORS], ids=[row[2] for row in ERRORS])
+def test_one_that_fails_leaves_the_other(pair: CatalogCache, runtime: VirtualRuntime, answer: Any, code: str) -> None:
+    """For five minutes: then both are asked again."""
+    asker = with_key(pair, FEW, answer)
+    assert asker.ids == ["a/one", "b/two@latest"]
+    assert asker.events == [CatalogRefreshed("infron", 2, partial=code)]
+    runtime.advance(299)
+    assert with_key(pair).result is asker.result
+    runtime.advance(1)
+    asker = with_key(pair, answer, MORE)
+    assert asker.ids == ["a/one", "b/two@latest", "b/two", "c/three"]
+    assert asker.events == [CatalogRefreshed("infron", 4, partial=code)]
+    runtime.advance(300)
+    assert with_key(pair, FEW, MORE).events == [CatalogRefreshed("infron", 4)]
+    runtime.advance(3599)
+    assert not with_key(pair).fetches
+
+
+def test_the_first_may_fail_for_want_of_anything(pair: CatalogCache) -> None:
+    assert with_key(pair, DOWN, MORE).ids == ["a/one", "b/two", "c/three"]
+
+
+def test_a_shorter_time_to_live_stays_shorter(runtime: VirtualRuntime) -> None:
+    cache = CatalogCache(INFRON, runtime, 60)
+    with_key(cache, FEW, DOWN)
+    runtime.advance(60)
+    assert with_key(cache).fetches
+
+
+def test_of_one_that_fails_the_last_good_copy_serves_for_a_day(pair: CatalogCache, runtime: VirtualRuntime) -> None:
+    with_key(pair, FEW, MORE)
+    for _ in range(2):
+        runtime.advance(DAY / 2 - 1)
+        asker = with_key(pair, listing("a/one", "d/new"), DOWN)
+        assert asker.result is not None
+        assert list(priced(asker.result).items())[:2] == [("a/one", Decimal("0.000003")), ("d/new", None)]
+        assert asker.ids == ["a/one", "d/new", "b/two", "c/three"]
+        assert asker.result.fetched == 1000
+    runtime.advance(300)
+    assert with_key(pair, FEW, DOWN).ids == ["a/one", "b/two@latest"]
+
+
+def test_when_both_fail_the_first_one_says_why(pair: CatalogCache, runtime: VirtualRuntime) -> None:
+    asker = with_key(pair, HttpResponse(401, {}, b""))
+    with pytest.raises(AuthenticationError, match=r"^the catalogue on infron: "):
+        asker.send(DOWN)
+    assert asker.events == [CatalogRefreshed("infron", 0, error="authentication")]
+    with pytest.raises(AuthenticationError, match="asked again in 30 s"):
+        with_key(pair)
+    runtime.advance(30)
+    filled_by = with_key(pair, FEW, MORE)
+    runtime.advance(4000)
+    asker = with_key(pair, DOWN, REFUSED)
+    assert asker.result is filled_by.result
+    assert asker.events == [CatalogRefreshed("infron", 4, error="overloaded")]
+    runtime.advance(29)
+    assert not with_key(pair).fetches
+    runtime.advance(1)
+    assert with_key(pair).fetches
+
+
+def test_without_a_key_the_public_one_says_why(pair: CatalogCache) -> None:
+    asker = Asker(pair)
+    with pytest.raises(InternalServerError, match=r"^the public catalogue on infron: "):
+        asker.send(DOWN)
+
+
+LATE = TransportFailure(Failure.READ_TIMEOUT, Sent.MAYBE)
+
+
+def test_a_caller_in_a_hurry_who_got_the_first_has_that(pair: CatalogCache, runtime: VirtualRuntime) -> None:
+    asker = with_key(pair, FEW, patience=0.1)
+    runtime.advance(0.1)
+    asker.send(LATE)
+    assert asker.ids == ["a/one", "b/two@latest"]
+    assert asker.events == [CatalogRefreshed("infron", 2, partial="deadline")]
+
+
+def test_a_caller_in_a_hurry_who_got_none_is_not_sent_on(pair: CatalogCache, runtime: VirtualRuntime) -> None:
+    asker = with_key(pair, patience=0.1)
+    runtime.advance(0.1)
+    with pytest.raises(DeadlineExceededError):
+        asker.send(LATE)
+    good = with_key(pair, FEW, MORE).result
+    runtime.advance(4000)
+    asker = with_key(pair, patience=0.1)
+    runtime.advance(0.1)
+    assert asker.send(LATE).result is good
+    assert asker.events == []
+
+
+def test_a_gateway_that_failed_first_is_blamed_though_time_ran_out(pair: CatalogCache, runtime: VirtualRuntime) -> None:
+    asker = with_key(pair, DOWN, patience=0.1)
+    runtime.advance(0.1)
+    with pytest.raises(InternalServerError):
+        asker.send(LATE)
+
+
+def test_each_list_is_doubted_by_itself(pair: CatalogCache) -> None:
+    everything = public(*(f"m/{number}" for number in range(100)))
+    with_key(pair, many(100), everything)
+    asker = with_key(pair, many(100), public("m/1"), refresh=True)
+    assert asker.result is not None
+    assert None not in priced(asker.result).values()
+    assert asker.events == [CatalogRefreshed("infron", 100, partial="malformed")]
+    asker = with_key(pair, many(100), public("m/1"), refresh=True)
+    assert asker.result is not None
+    assert [name for name, price in priced(asker.result).items() if price is not None] == ["m/1"]
+    assert asker.events == [CatalogRefreshed("infron", 100)]
+
+
+def test_unusable_entries_of_both_are_counted(pair: CatalogCache) -> None:
+    first = HttpResponse(200, {}, b'{"data": [{"id": "a/one"}, {}]}')
+    second = HttpResponse(200, {}, b'{"data": [{"name": "b/two"}, {"name": "b/two"}, 5]}')
+    assert with_key(pair, first, second).events == [CatalogRefreshed("infron", 2, dropped=3)]
+
+
+def test_between_the_two_a_cancelled_leader_leaves_the_way_free(pair: CatalogCache) -> None:
+    leader, second = with_key(pair, FEW), with_key(pair)
+    with pytest.raises(Cancelled):
+        leader.send(Cancelled())
+    assert second.send(True).effect.request.url == INFRON.catalog_url
+    assert second.send(FEW).send(MORE).ids == ["a/one", "b/two@latest", "b/two", "c/three"]
+
+
+def test_a_kept_connection_that_was_closed_is_replaced_for_either(pair: CatalogCache) -> None:
+    closed = TransportFailure(Failure.DISCONNECTED, Sent.MAYBE, reused=True)
+    asker = with_key(pair, FEW, closed)
+    assert asker.effect.request.fresh
+    assert (asker.effect.request.url, asker.effect.request.credential) == (INFRON.details_url, None)
+    assert asker.send(MORE).ids == ["a/one", "b/two@latest", "b/two", "c/three"]
+
+
+# --- what the log says ---
+
+
+@pytest.mark.parametrize(
+    ("event", "level", "text"),
+    [
+        (CatalogRefreshed("x", 2, dropped=1), "DEBUG", "catalogue of x: 2 models, 1 entries unusable"),
+        (CatalogRefreshed("x", 2, error="overloaded"), "WARNING", "could not be read (overloaded); 2 models kept"),
+        (
+            CatalogRefreshed("x", 2, partial="overloaded"),
+            "WARNING",
+            "one of its two lists could not be read (overloaded)",
+        ),
+    ],
 )
-_ENTRIES = st.lists(st.dictionaries(st.sampled_from(_FIELDS), _JSON, max_size=5), max_size=3)
-
-
-def amounts(pricing: Pricing) -> Iterator[Decimal]:
-    return (value for name in Pricing.__slots__ if isinstance(value := getattr(pricing, name, None), Decimal))
-
-
-@settings(deadline=None)
-@given(_JSON | _ENTRIES | st.fixed_dictionaries({"data": _ENTRIES}))
-def test_anything_can_be_read(body: Any) -> None:
-    models, dropped = parse_catalog(body)
-    assert dropped >= 0
-    assert len({model.id for model in models}) == len(models)
-    for model in models:
-        assert 0 < len(model.id) <= 200
-        assert model.context_length is None or model.context_length > 0
-        assert all(amount.is_finite() and amount >= 0 for amount in amounts(model.pricing))
+def test_a_refresh_is_logged(event: CatalogRefreshed, level: str, text: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "routerkit")
+    record(event)
+    assert text in caplog.text
+    assert level in {entry.levelname for entry in caplog.records}

@@ -11,8 +11,10 @@ import pytest
 
 from routerkit.core import health as module
 from routerkit.core.health import Admission, Health, Refusal
+from routerkit.core.keys import Key
 from routerkit.core.verdict import Signal, classify
 from routerkit.core.verdict_table import Ending
+from routerkit.gateways import OPENROUTER
 from routerkit.testing import VirtualRuntime
 from routerkit.testing.runtime import WALL
 from routerkit.types.event import BreakerChanged, BreakerState
@@ -20,7 +22,7 @@ from routerkit.types.policy import BreakerPolicy, RetryPolicy
 from routerkit.types.route import Target
 from routerkit.types.verdict import Blame, Sample, Verdict
 
-KEY, OTHER_KEY = "aaaaaa", "bbbbbb"
+KEY, OTHER_KEY = Key(None, OPENROUTER), Key(None, OPENROUTER, "…bbbbbb")
 A, B, C = (Target("openrouter", model) for model in ("a/one", "b/two", "c/three"))
 FREE = Target("openrouter", "a/one:free")
 ELSEWHERE = Target("infron", "a/one")
@@ -47,8 +49,8 @@ def page(status: int, hint: float) -> Verdict:
     return classify(Signal(status=status, headers={"retry-after": f"{hint:g}"}, text=b"<html>", wall=WALL))
 
 
-def admit(health: Health, target: Target = A, key: str = KEY, **more: Any) -> Admission | Refusal:
-    return health.admit(target, key, **{"lease": 60.0, "stream": False, **more})
+def admit(health: Health, target: Target = A, key: Key = KEY, **more: Any) -> Admission | Refusal:
+    return health.admit(target, [key], **{"lease": 60.0, "stream": False, **more})
 
 
 def admitted(health: Health, target: Target = A, **more: Any) -> Admission:
@@ -57,7 +59,7 @@ def admitted(health: Health, target: Target = A, **more: Any) -> Admission:
     return got
 
 
-def refused(health: Health, target: Target = A, key: str = KEY, **more: Any) -> Refusal:
+def refused(health: Health, target: Target = A, key: Key = KEY, **more: Any) -> Refusal:
     got = admit(health, target, key, **more)
     assert isinstance(got, Refusal)
     return got
@@ -95,7 +97,7 @@ def test_who_rests_and_for_how_long(
     health.cool(A, KEY, cause, 429)
     targets = {A, B, FREE, ELSEWHERE}
     assert {target for target in targets if isinstance(admit(health, target), Refusal)} == resting
-    assert {target for target in targets if health.peek(target, KEY) is not None} == resting
+    assert {target for target in targets if health.peek(target, [KEY]) is not None} == resting
     refusal = refused(health, next(iter(resting)))
     assert refusal.retry_at == runtime.monotonic() + seconds
     assert refusal.reason.endswith(f" after {cause.code}")
@@ -240,19 +242,19 @@ def test_who_learns_what(health: Health) -> None:
 def test_an_open_model_refuses_alone(health: Health, runtime: VirtualRuntime) -> None:
     fail(health)
     refusal = refused(health)
-    assert refusal == health.peek(A, KEY) == Refusal("its breaker is open", runtime.monotonic() + 5)
+    assert refusal == health.peek(A, [KEY]) == Refusal("its breaker is open", runtime.monotonic() + 5)
     admitted(health, B)
     runtime.advance(5)
-    assert health.peek(A, KEY) is None
+    assert health.peek(A, [KEY]) is None
     admitted(health)
     assert refused(health).reason == "its breaker is half_open"
-    assert health.peek(A, KEY) == refused(health)
+    assert health.peek(A, [KEY]) == refused(health)
 
 
 def test_an_open_gateway_refuses_all_its_models(health: Health, runtime: VirtualRuntime) -> None:
     fail(health, A, Blame.GATEWAY)
     expected = Refusal("the breaker of gateway openrouter is open", runtime.monotonic() + 5, gateway_wide=True)
-    assert refused(health, B) == health.peek(B, KEY) == expected
+    assert refused(health, B) == health.peek(B, [KEY]) == expected
     admitted(health, ELSEWHERE)
 
 
@@ -320,40 +322,40 @@ def test_panic_tries_the_one_that_opens_first(health: Health, runtime: VirtualRu
     for target in (A, B, C):
         fail(health, target)
         runtime.advance(1)
-    found = health.panic([C, B, A], KEY, lease=60)
+    found = health.panic([C, B, A], lambda _: [KEY], lease=60)
     assert found is not None
     target, admission = found
     assert target == A
     admission.settle(Sample.FAIL, Blame.MODEL)
-    second = health.panic([C, B, A], KEY, lease=60)
+    second = health.panic([C, B, A], lambda _: [KEY], lease=60)
     assert second is not None
     assert second[0] == B, "A had its probe of this second and is now the last to open"
 
 
 def test_panic_reaches_through_an_open_gateway(health: Health, runtime: VirtualRuntime) -> None:
     fail(health, A, Blame.GATEWAY)
-    found = health.panic([A, B], KEY, lease=60)
+    found = health.panic([A, B], lambda _: [KEY], lease=60)
     assert found is not None
-    assert health.panic([A, B], KEY, lease=60) is None
+    assert health.panic([A, B], lambda _: [KEY], lease=60) is None
     found[1].settle(Sample.FAIL, Blame.GATEWAY)
-    assert health.panic([A, B], KEY, lease=60) is None
+    assert health.panic([A, B], lambda _: [KEY], lease=60) is None
     runtime.advance(1)
-    assert health.panic([A, B], KEY, lease=60) is not None
+    assert health.panic([A, B], lambda _: [KEY], lease=60) is not None
 
 
 def test_panic_does_not_override_an_operator(health: Health, runtime: VirtualRuntime) -> None:
     health.breaker("openrouter", "a/one").force_open(runtime.monotonic())
-    assert health.panic([A], KEY, lease=60) is None
+    assert health.panic([A], lambda _: [KEY], lease=60) is None
     fail(health, B, Blame.GATEWAY)
     fail_model = health.breaker("openrouter", "b/two")
     permit = fail_model.acquire(runtime.monotonic(), lease=1)
     for _ in range(5):
         fail_model.record(Sample.FAIL, runtime.monotonic(), permit)
-    found = health.panic([A, B], KEY, lease=60)
+    found = health.panic([A, B], lambda _: [KEY], lease=60)
     assert found is not None
     assert found[0] == B
     found[1].settle(Sample.OK, Blame.NOBODY)
-    assert health.panic([A], KEY, lease=60) is None
+    assert health.panic([A], lambda _: [KEY], lease=60) is None
     runtime.advance(10)
     admitted(health, B)  # A, which is forced, gave the gateway's permit back
 
@@ -433,7 +435,7 @@ def test_of_a_crowd_one_is_the_probe(health: Health, runtime: VirtualRuntime) ->
 def test_of_a_crowd_in_panic_one_is_the_probe(health: Health) -> None:
     for target in (A, B, C):
         fail(health, target)
-    got = crowd(lambda number: health.panic([(A, B, C)[number % 3]], KEY, lease=60))
+    got = crowd(lambda number: health.panic([(A, B, C)[number % 3]], lambda _: [KEY], lease=60))
     assert sum(each is not None for each in got) == 3
 
 
@@ -457,7 +459,7 @@ def test_a_crowd_leaves_everything_in_order(small: Health, runtime: VirtualRunti
                 got.settle(samples[(number + turn) % 4], (Blame.MODEL, Blame.GATEWAY)[turn % 2])
             small.cool(target, KEY, verdict(429, 1), 429)
             small.may_retry(target)
-            small.peek(target, KEY)
+            small.peek(target, [KEY])
             small.states()
             small.cooldowns()
             runtime.advance(0.01)

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from routerkit.core.answer import assemble, judge
-from routerkit.core.catalog import parse_catalog
 from routerkit.core.json_schema import UnsatisfiableSchemaError
+from routerkit.core.listing import parse_catalog
 from routerkit.core.mock import QUOTED, chunks, completion, error
 from routerkit.core.verdict import Signal, classify
 from routerkit.core.verdict_table import Ending

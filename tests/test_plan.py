@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from routerkit.core.catalog import Snapshot, parse_catalog
-from routerkit.core.needs import MEDIA_TOKENS, Needs, needs_of, unfit
+from routerkit.core.catalog import Snapshot
+from routerkit.core.listing import parse_catalog
 from routerkit.core.plan import from_catalog, named, unreadable
 from routerkit.core.pricing import within
 from routerkit.errors import DeadlineExceededError, InternalServerError, RouterKitError
@@ -26,7 +26,6 @@ from routerkit.types.settings import Settings
 
 DATA = Path(__file__).parent / "data" / "openrouter-models.json"
 CAPTURED = datetime.datetime(2026, 1, 29, 12, tzinfo=datetime.timezone.utc).timestamp()
-TODAY = datetime.date(2026, 1, 29)
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 100_000}}
 
 
@@ -72,7 +71,7 @@ def skips(plan: Plan) -> dict[str, str]:
 
 def drawn(snapshot: Snapshot, asked: ChatRequest, *names: str, wall: float = CAPTURED) -> Plan:
     """The catalogue's share of a plan in which these are named."""
-    return from_catalog(snapshot, settings(), asked, (Target("openrouter", name) for name in names), wall)
+    return from_catalog({"openrouter": snapshot}, asked, (Target("openrouter", name) for name in names), wall)
 
 
 def ids(plan: Plan) -> list[str]:
@@ -140,175 +139,6 @@ def test_a_plan_can_be_read() -> None:
         "2. b/two on openrouter: fallback 1\n"
         "-  a/one on openrouter: the default model, but it is in the plan already"
     )
-
-
-# --- what a request needs ---
-
-
-def test_the_needs_of_a_plain_request() -> None:
-    assert needs_of(request("x" * 300)) == Needs(frozenset({"text"}), frozenset(), frozenset(), 100)
-
-
-@pytest.mark.parametrize(
-    ("part", "modality"),
-    [
-        ("image_url", "image"),
-        ("input_image", "image"),
-        ("input_audio", "audio"),
-        ("file", "file"),
-        ("input_file", "file"),
-        ("video_url", "video"),
-        ("input_video", "video"),
-    ],
-)
-def test_modalities_are_read_from_the_parts(part: str, modality: str) -> None:
-    content = [{"type": "text", "text": "abc"}, {"type": part, part: {"url": "x" * 10_000}}]
-    needs = needs_of(request([{"role": "user", "content": content}]))
-    assert needs.inputs == {"text", modality}
-    assert needs.tokens == 1 + MEDIA_TOKENS
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        None,
-        5,
-        [],
-        ["text"],
-        [None],
-        [{}],
-        [{"type": None}],
-        [{"type": ["image_url"]}],
-        [{"type": "text", "text": None}],
-    ],
-)
-def test_odd_contents_need_only_text(content: Any) -> None:
-    needs = needs_of(request([{"role": "user", "content": content}]))
-    assert (needs.inputs, needs.tokens) == ({"text"}, 0)
-
-
-def test_what_is_no_part_is_passed_over() -> None:
-    assert needs_of(request([{"role": "user", "content": ["text", IMAGE]}])).inputs == {"text", "image"}
-
-
-def test_every_part_counts() -> None:
-    texts = [{"type": "text", "text": "x" * 300}] * 2
-    needs = needs_of(request([{"role": "user", "content": [*texts, IMAGE, IMAGE]}]))
-    assert needs.tokens == 200 + 2 * MEDIA_TOKENS
-
-
-def test_a_tuple_of_parts_is_a_list_of_parts() -> None:
-    assert needs_of(request([{"role": "user", "content": (IMAGE,)}])).inputs == {"text", "image"}
-
-
-@pytest.mark.parametrize(
-    ("params", "expected"),
-    [
-        ({"temperature": 0.5}, {"temperature"}),
-        ({"tools": [{}], "parallel_tool_calls": True}, {"tools"}),
-        ({"functions": [{}]}, {"tools"}),
-        ({"reasoning_effort": "high"}, {"reasoning"}),
-        ({"max_completion_tokens": 9}, {"max_tokens"}),
-        ({"response_format": {"type": "json_object"}}, {"response_format"}),
-        ({"response_format": {"type": "json_schema"}}, {"response_format", "structured_outputs"}),
-        ({"user": "u", "provider": {}, "models": [], "metadata": {}, "n": 2}, set()),
-        ({"temperature": None}, set()),
-    ],
-)
-def test_parameters_that_a_model_must_support(params: dict[str, Any], expected: set[str]) -> None:
-    assert needs_of(request(**params)).parameters == expected
-
-
-OWN_WORDS = """frequency_penalty logit_bias logprobs max_tokens min_p presence_penalty reasoning repetition_penalty
-    response_format seed stop temperature tool_choice tools top_a top_k top_logprobs top_p verbosity web_search_options"""
-
-
-@pytest.mark.parametrize("name", OWN_WORDS.split())
-def test_a_parameter_that_catalogues_list_by_its_name(name: str) -> None:
-    assert needs_of(request(**{name: 1})).parameters == {name}
-
-
-def test_parameters_that_catalogues_list_by_another_word() -> None:
-    assert needs_of(request(parallel_tool_calls=True)).parameters == {"tools"}
-
-
-def test_an_image_is_guessed_to_be_two_thousand_tokens() -> None:
-    assert needs_of(request([{"role": "user", "content": [IMAGE]}])).tokens == 2000
-
-
-@pytest.mark.parametrize(
-    ("params", "tokens"),
-    [
-        ({"max_tokens": 500}, 500),
-        ({"max_completion_tokens": 400, "max_tokens": 500}, 400),
-        ({"max_completion_tokens": 0, "max_tokens": 500}, 500),
-        ({"max_tokens": 1}, 1),
-        ({"max_tokens": -1}, 0),
-        ({"max_tokens": "many"}, 0),
-        ({"tools": [{"name": "x" * 3000}]}, 1004),
-        ({"response_format": {"type": "json_schema", "json_schema": "x" * 300}}, 114),
-    ],
-)
-def test_the_estimate_counts_what_is_sent_and_what_may_come(params: dict[str, Any], tokens: int) -> None:
-    assert needs_of(request("", **params)).tokens == tokens
-
-
-def test_the_estimate_counts_tool_calls() -> None:
-    calls = [{"id": "1", "function": {"name": "f", "arguments": "x" * 3000}}]
-    messages = [{"role": "assistant", "content": None, "tool_calls": calls}, {"role": "tool", "content": "y" * 3000}]
-    assert needs_of(request(messages)).tokens >= 2000
-
-
-# --- what a model can do ---
-
-
-def needs(**more: Any) -> Needs:
-    return Needs(
-        **{"inputs": frozenset({"text"}), "outputs": frozenset(), "parameters": frozenset(), "tokens": 0, **more}
-    )
-
-
-MODEL = Model(
-    "m/m",
-    context_length=1000,
-    input_modalities=("text", "image"),
-    output_modalities=("text",),
-    supported_parameters=frozenset({"tools", "temperature"}),
-    expiration_date="2026-02-01",
-)
-
-
-@pytest.mark.parametrize(
-    ("model", "asked", "reason"),
-    [
-        (MODEL, needs(), None),
-        (MODEL, needs(inputs=frozenset({"text", "image"})), None),
-        (MODEL, needs(inputs=frozenset({"text", "video", "audio"})), "does not take audio, video"),
-        (MODEL, needs(outputs=frozenset({"image", "text"})), "does not give image"),
-        (MODEL, needs(parameters=frozenset({"tools"})), None),
-        (MODEL, needs(parameters=frozenset({"tools", "seed", "logprobs"})), "does not support logprobs, seed"),
-        (MODEL, needs(tokens=1000), None),
-        (MODEL, needs(tokens=1001), "its context of 1000 tokens is too small for about 1001"),
-        (Model("x/y", output_modalities=("image",)), needs(), "does not give text"),
-        (Model("x/y"), needs(inputs=frozenset({"video"}), parameters=frozenset({"seed"}), tokens=10**9), None),
-    ],
-)
-def test_what_a_model_cannot_do(model: Model, asked: Needs, reason: str | None) -> None:
-    assert unfit(model, asked, TODAY) == reason
-
-
-@pytest.mark.parametrize(
-    ("date", "reason"),
-    [
-        ("2026-01-30", None),
-        ("2026-01-29", "expired on 2026-01-29"),
-        ("2026-01-28T00:00:00Z", "expired on 2026-01-28"),
-        ("2026-01-29T23:00:00Z", "expired on 2026-01-29"),
-        ("some day", None),
-    ],
-)
-def test_expired_models_are_left_out(date: str, reason: str | None) -> None:
-    assert unfit(Model("x/y", expiration_date=date), needs(), TODAY) == reason
 
 
 # --- the catalogue ---
@@ -489,7 +319,7 @@ def test_it_is_the_same_day_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_catalogue_that_could_not_be_had(error: RouterKitError, reason: str) -> None:
-    assert unreadable(settings(), error) == Skip(Target("openrouter", "the catalogue"), Origin.CATALOG, reason)
+    assert unreadable(OPENROUTER, error) == Skip(Target("openrouter", "the catalogue"), Origin.CATALOG, reason)
 
 
 # --- ceilings ---

@@ -281,7 +281,7 @@ def test_no_key_is_shown(reply: r.Reply, stream: bool, caplog: pytest.LogCapture
 
     async def main(server: FaultServer) -> None:
         async with AsyncClient(base_url=server.url, api_key=KEY, runtime=SkippingRuntime(), timeout=quick) as client:
-            said.append(repr(client) + repr(client.settings) + repr(client.router.credential) + repr(vars(client)))
+            said.append(repr(client) + repr(client.settings) + repr(client.router.access) + repr(vars(client)))
             try:
                 if stream:
                     async with client.stream("Hello", model="a/one") as answer:
@@ -296,7 +296,7 @@ def test_no_key_is_shown(reply: r.Reply, stream: bool, caplog: pytest.LogCapture
         server.script("a/one", reply)
         server.catalog = r.error(404)
         with Client(base_url=server.url, api_key=KEY, runtime=SkippingRuntime(), timeout=quick) as client:
-            said.append(repr(client) + repr(client.settings) + repr(client.router.credential) + repr(vars(client)))
+            said.append(repr(client) + repr(client.settings) + repr(client.router.access) + repr(vars(client)))
             try:
                 if stream:
                     with client.stream("Hello", model="a/one") as answer:

@@ -152,7 +152,8 @@ def test_routers_that_share_know_the_same_of_models() -> None:
     plan = other.named(asking(model=None, fallback_models=None))
     assert [each.model for each in plan.targets] == [B]
     assert other.health is world.router.health
-    assert other.catalog is world.router.catalog
+    assert other.access[HOST].catalog is world.router.access[HOST].catalog
+    assert other.access[HOST].keys is world.router.access[HOST].keys
     _, answer = world.gateway.run(other.complete(asking()))
     assert [attempt.model for attempt in answer.route.attempts] == [B]  # the model that is unknown was not asked again
 
@@ -184,8 +185,8 @@ def test_a_forked_child_waits_for_no_lock_and_no_fetch_of_its_parent() -> None:
 
 def test_without_a_key_none_is_sent() -> None:
     world = World()
-    router = Router(attrs.evolve(world.settings, api_key=None), world.runtime)
-    assert router.key == ""
+    router = Router(attrs.evolve(world.settings, keys={}), world.runtime)
+    assert router.access[HOST].credential is None
     world.gateway.run(router.complete(asking()))
     assert world.gateway.requests[0].header("authorization") is None
 

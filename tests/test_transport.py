@@ -21,7 +21,7 @@ from routerkit.testing import replies as r
 from routerkit.testing.replies import Reply
 from routerkit.types.secret import Credential, Secret
 from routerkit.types.verdict import Sent
-from tests.support.drivers import DRIVERS, KEY, MODEL, Driver, open_stream, read_all, request, send
+from tests.support.drivers import DRIVERS, KEY, MODEL, Driver, gateway_at, open_stream, read_all, request, send
 
 SOON = 0.15
 """A limit that runs out on purpose."""
@@ -36,7 +36,7 @@ def server() -> Iterator[FaultServer]:
 
 @pytest.fixture(params=DRIVERS)
 def driver(request: pytest.FixtureRequest, server: FaultServer) -> Iterator[Driver]:
-    with DRIVERS[request.param](server.url) as running:
+    with DRIVERS[request.param](gateway_at(server.url)) as running:
         yield running
 
 
@@ -399,8 +399,9 @@ def test_redirects_are_not_followed(driver: Driver, server: FaultServer, status:
 def test_cookies_are_not_kept(driver: Driver, server: FaultServer) -> None:
     server.default = r.completion(headers={"Set-Cookie": "session=1; Path=/"})
     url = server.url.replace("127.0.0.1", "localhost")  # aiohttp keeps no cookies of addresses anyway
-    for _ in range(2):
-        driver.send(send(request(url)))
+    with type(driver)(gateway_at(url)) as other:
+        for _ in range(2):
+            other.send(send(request(url)))
     assert [seen.header("Cookie") for seen in server.requests] == [None, None]
 
 

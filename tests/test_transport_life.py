@@ -28,7 +28,7 @@ from routerkit.testing import replies as r
 from routerkit.transport.aiohttp import AiohttpTransport
 from routerkit.transport.drive import advance
 from routerkit.transport.requests import RequestsTransport
-from tests.support.drivers import DRIVERS, KEY, MODEL, open_stream, request, send
+from tests.support.drivers import DRIVERS, KEY, MODEL, gateway_at, open_stream, request, send
 from tests.test_transport import shown
 
 CHILDREN = 4
@@ -66,7 +66,7 @@ async def ask(transport: AiohttpTransport, server: FaultServer, model: str = MOD
 
 def test_many_tasks(server: FaultServer) -> None:
     async def main() -> None:
-        transport = AiohttpTransport(server.url)
+        transport = AiohttpTransport([gateway_at(server.url)])
         models = [f"m/{number}" for number in range(200)]
         bodies = await asyncio.gather(*(ask(transport, server, model) for model in models))
         assert all(f'"Hello from {model}"'.encode() in body for model, body in zip(models, bodies, strict=True))
@@ -78,7 +78,7 @@ def test_many_tasks(server: FaultServer) -> None:
 
 @pytest.mark.parametrize("closing", [True, False], ids=["closed", "not closed"])
 def test_one_event_loop_after_the_other(server: FaultServer, closing: bool) -> None:
-    transport = AiohttpTransport(server.url)
+    transport = AiohttpTransport([gateway_at(server.url)])
 
     async def main() -> None:
         await ask(transport, server)
@@ -94,7 +94,7 @@ def test_one_event_loop_after_the_other(server: FaultServer, closing: bool) -> N
 
 def test_a_loop_that_ends_with_a_stream_open(server: FaultServer) -> None:
     server.default = r.stream("Hello", r.pause(60))
-    transport = AiohttpTransport(server.url)
+    transport = AiohttpTransport([gateway_at(server.url)])
 
     async def main() -> Any:
         return await transport.open(open_stream(request(server.url)))
@@ -109,7 +109,7 @@ def test_a_loop_that_ends_with_a_stream_open(server: FaultServer) -> None:
 
 def test_a_loop_that_is_closed_without_ado(server: FaultServer) -> None:
     """Its connections cannot be closed in order. asyncio warns of that itself; nothing is logged, and the next loop works."""
-    transport = AiohttpTransport(server.url)
+    transport = AiohttpTransport([gateway_at(server.url)])
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "unclosed", ResourceWarning)
         for _ in range(2):
@@ -123,7 +123,7 @@ def test_a_loop_that_is_closed_without_ado(server: FaultServer) -> None:
 
 
 def test_two_loops_at_a_time(server: FaultServer) -> None:
-    transport = AiohttpTransport(server.url)
+    transport = AiohttpTransport([gateway_at(server.url)])
     loops = [asyncio.new_event_loop(), asyncio.new_event_loop()]
     for _ in range(3):
         for loop in loops:
@@ -137,12 +137,12 @@ def test_two_loops_at_a_time(server: FaultServer) -> None:
 
 def test_a_transport_that_is_forgotten_closes_its_connections(server: FaultServer) -> None:
     async def main() -> None:
-        await ask(AiohttpTransport(server.url), server)
+        await ask(AiohttpTransport([gateway_at(server.url)]), server)
         gc.collect()
         await asyncio.get_running_loop().run_in_executor(None, server.wait_closed)
 
     asyncio.run(main())
-    RequestsTransport(server.url).send(send(request(server.url)))
+    RequestsTransport([gateway_at(server.url)]).send(send(request(server.url)))
     gc.collect()
     server.wait_closed()
 
@@ -190,7 +190,7 @@ def test_cancelled_while_waiting_for_an_answer(server: FaultServer, wait: str) -
     server.default = WAITS[wait]
 
     async def main() -> None:
-        transport = AiohttpTransport(server.url)
+        transport = AiohttpTransport([gateway_at(server.url)])
         await cancelled(ask(transport, server), lambda: server.wait_for(lambda: len(server.requests) == 1))
         await asyncio.get_running_loop().run_in_executor(None, server.wait_closed)
         await transport.close()
@@ -202,7 +202,7 @@ def test_cancelled_while_reading_a_stream(server: FaultServer) -> None:
     server.default = r.stream("Hello", r.pause(60))
 
     async def main() -> None:
-        transport = AiohttpTransport(server.url)
+        transport = AiohttpTransport([gateway_at(server.url)])
         answer = await transport.open(open_stream(request(server.url)))
         assert await answer.handle.read(5)
         await cancelled(answer.handle.read(60), lambda: None)
@@ -215,7 +215,7 @@ def test_cancelled_while_reading_a_stream(server: FaultServer) -> None:
 def test_cancelled_while_connecting() -> None:
     async def main(port: int) -> None:
         url = f"http://127.0.0.1:{port}/v1"
-        transport = AiohttpTransport(url)
+        transport = AiohttpTransport([gateway_at(url)])
         gc.collect()
         before = len(os.listdir("/proc/self/fd"))
         await cancelled(transport.send(send(request(url))), lambda: None)
@@ -231,7 +231,7 @@ def test_cancelled_in_a_handshake(server: FaultServer) -> None:
     url = server.url.replace("http:", "https:")
 
     async def main() -> None:
-        transport = AiohttpTransport(url)
+        transport = AiohttpTransport([gateway_at(url)])
         connected = server.wait_for
         await cancelled(transport.send(send(request(url))), lambda: connected(lambda: server.connections_opened == 1))
         await asyncio.get_running_loop().run_in_executor(None, server.wait_closed)
@@ -316,7 +316,7 @@ def test_a_forked_client_answers_its_own_questions(server: FaultServer) -> None:
 
 
 def test_so_does_a_transport_that_was_not_told(server: FaultServer) -> None:
-    transport = RequestsTransport(server.url)
+    transport = RequestsTransport([gateway_at(server.url)])
 
     def work(number: int) -> list[str]:
         return [text_of(transport.send(send(request(server.url, name))).body) for name in names(number)]
@@ -353,7 +353,7 @@ def test_a_forked_async_client_answers_its_own_questions(server: FaultServer) ->
 
 def test_so_does_an_async_transport_that_was_not_told(server: FaultServer) -> None:
     """Not even in a child that goes on with its parent's loop; which works with one of them at a time."""
-    transport = AiohttpTransport(server.url)
+    transport = AiohttpTransport([gateway_at(server.url)])
     loop = asyncio.new_event_loop()
 
     async def questions(number: int) -> list[str]:
@@ -430,7 +430,7 @@ def test_an_async_stream_that_outlives_its_loop(server: FaultServer) -> None:
 def test_an_open_answer_among_garbage_is_closed(server: FaultServer, kind: str) -> None:
     """In a cycle the collector may come to it before it comes to whoever would have closed it."""
     server.default = r.stream("Hello", r.pause(60))
-    with DRIVERS[kind](server.url) as driver:
+    with DRIVERS[kind](gateway_at(server.url)) as driver:
         cycle: list[Any] = [driver.open(open_stream(request(server.url)))]
         cycle.append(cycle)
         del cycle

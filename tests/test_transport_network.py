@@ -21,7 +21,7 @@ from routerkit.testing import replies as r
 from routerkit.testing.ports import HOST
 from routerkit.types.secret import Credential, Secret
 from routerkit.types.verdict import Sent
-from tests.support.drivers import DRIVERS, KEY, MODEL, AsyncDriver, Driver, request, send
+from tests.support.drivers import DRIVERS, KEY, MODEL, AsyncDriver, Driver, gateway_at, request, send
 from tests.support.network import Names, Tunnel, context_of, forget_proxies, no_file_descriptors, tls_server
 
 SOON = 0.15
@@ -34,7 +34,7 @@ Make = Callable[..., Driver]
 def make(request: pytest.FixtureRequest) -> Iterator[Make]:
     """Makes a driver of one kind and closes it in the end."""
     with ExitStack() as stack:
-        yield lambda *given: stack.enter_context(DRIVERS[request.param](*given))
+        yield lambda *given: stack.enter_context(DRIVERS[request.param](gateway_at(*given)))
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ def test_a_gateways_ca_file_reaches_the_transports(authority: trustme.CA, ca_fil
             async with AsyncClient(gateway=gateway, api_key=KEY) as client:
                 return (await client.complete("Hi", model=MODEL)).text
 
-        with AsyncDriver(server.url) as loop:
+        with AsyncDriver(gateway_at(server.url)) as loop:
             assert loop.run(main()) == f"Hello from {MODEL}"
 
 

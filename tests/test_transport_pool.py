@@ -18,7 +18,18 @@ from routerkit.transport import aiohttp as tasks
 from routerkit.transport import requests as threads
 from routerkit.transport import sockets
 from routerkit.types.verdict import Sent
-from tests.support.drivers import DRIVERS, MODEL, AsyncDriver, Driver, SyncDriver, open_stream, read_all, request, send
+from tests.support.drivers import (
+    DRIVERS,
+    MODEL,
+    AsyncDriver,
+    Driver,
+    SyncDriver,
+    gateway_at,
+    open_stream,
+    read_all,
+    request,
+    send,
+)
 
 
 @pytest.fixture
@@ -29,7 +40,7 @@ def server() -> Iterator[FaultServer]:
 
 @pytest.fixture(params=DRIVERS)
 def driver(request: pytest.FixtureRequest, server: FaultServer) -> Iterator[Driver]:
-    with DRIVERS[request.param](server.url) as running:
+    with DRIVERS[request.param](gateway_at(server.url)) as running:
         yield running
 
 
@@ -153,7 +164,7 @@ def test_a_connection_that_was_idle_for_too_long_is_not_used(
     monkeypatch.setattr(tasks, "KEEPALIVE_IDLE", -1.0)  # read once, when a loop's session is made
     for kind in DRIVERS.values():
         opened = server.connections_opened
-        with kind(server.url) as driver:
+        with kind(gateway_at(server.url)) as driver:
             ask(driver, server)
             monkeypatch.setattr(sockets, "KEEPALIVE_IDLE", -1.0)
             ask(driver, server)
@@ -161,7 +172,7 @@ def test_a_connection_that_was_idle_for_too_long_is_not_used(
 
 
 def test_idle_connections_do_not_pile_up(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    with SyncDriver(server.url) as driver:
+    with SyncDriver(gateway_at(server.url)) as driver:
         gate = r.gate()
         server.default = gate
         with ThreadPoolExecutor(5) as executor:
@@ -246,7 +257,7 @@ def test_a_refusal_while_the_request_is_still_being_sent(driver: Driver, server:
 
 def test_many_threads(server: FaultServer) -> None:
     start = threading.Barrier(100)
-    with SyncDriver(server.url) as driver:
+    with SyncDriver(gateway_at(server.url)) as driver:
 
         def work(number: int) -> list[bool]:
             start.wait(10)

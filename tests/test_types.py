@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import pickle
 import types
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 
 from routerkit.core.verdict import OK, Signal, classify
 from routerkit.errors import ConfigurationError, InvalidRequestError
-from routerkit.types.completion import Chunk, Completion, Message, ToolCall, Usage
+from routerkit.types.completion import MAX_TOKENS, Chunk, Completion, Message, ToolCall, Usage, usage_of
 from routerkit.types.gateway import Gateway, checked_url, is_loopback
 from routerkit.types.model import Model, Pricing
 from routerkit.types.policy import BreakerPolicy, RetryPolicy, Timeouts
@@ -183,12 +184,27 @@ def test_a_request_shows_no_content() -> None:
     assert "me" not in shown.replace("timeouts", "").replace("Timeouts", "")
 
 
-@pytest.mark.parametrize("model", ["gpt-4o", "openai/gpt-4o", "~x/y:free", "claude@20240620", "a" * 200, "x+y_z.1"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        "gpt-4o",
+        "openai/gpt-4o",
+        "~x/y:free",
+        "claude@20240620",
+        "a" * 200,
+        "x+y_z.1",
+        "/srv/model.gguf",
+        "@cf/a/b",
+        "a..b",
+    ],
+)
 def test_model_ids(model: str) -> None:
     assert checked_model(model) == model
 
 
-@pytest.mark.parametrize("model", ["", " ", "a b", "a\n", '"', "a" * 201, "../x", "ä", None, 5, b"a", ["a"]])
+@pytest.mark.parametrize(
+    "model", ["", " ", "a b", "a\n", '"', "a" * 201, "../x", "/a/../x", "a/..", "ä", None, 5, b"a", ["a"]]
+)
 def test_what_is_no_model_id(model: Any) -> None:
     with pytest.raises(InvalidRequestError, match="not a model id") as caught:
         checked_model(model)
@@ -263,8 +279,8 @@ RAW: dict[str, Any] = {
         "completion_tokens": 3,
         "total_tokens": 12,
         "cost": 0.00012,
-        "prompt_tokens_details": {"cached_tokens": 4},
-        "completion_tokens_details": {"reasoning_tokens": 2},
+        "prompt_tokens_details": {"cached_tokens": 4, "cache_write_tokens": 1, "audio_tokens": 5},
+        "completion_tokens_details": {"reasoning_tokens": 2, "audio_tokens": 6},
     },
 }
 
@@ -286,6 +302,7 @@ def test_a_completion() -> None:
     usage = answer.usage
     assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (9, 3, 12)
     assert (usage.cached_tokens, usage.reasoning_tokens, usage.cost) == (4, 2, Decimal("0.00012"))
+    assert (usage.cache_write_tokens, usage.audio_tokens, usage.completion_audio_tokens) == (1, 5, 6)
     assert answer.raw is RAW is answer.to_dict()
     assert answer.raw["service_tier"] == "unknown to us"
 
@@ -355,6 +372,53 @@ def test_counts(raw: dict[str, Any], known: bool, total: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("raw", "read", "written"),
+    [
+        # DeepSeek's names.
+        ({"prompt_tokens": 9, "prompt_cache_hit_tokens": 4, "prompt_cache_miss_tokens": 5}, 4, 0),
+        # Anthropic's names.
+        ({"prompt_tokens": 9, "cache_read_input_tokens": 4, "cache_creation_input_tokens": 3}, 4, 3),
+        # Of two figures, OpenAI's.
+        (
+            {
+                "prompt_tokens_details": {"cached_tokens": 7, "cache_write_tokens": 8},
+                "prompt_cache_hit_tokens": 4,
+                "cache_read_input_tokens": 5,
+                "cache_creation_input_tokens": 3,
+            },
+            7,
+            8,
+        ),
+        ({"prompt_tokens_details": None, "prompt_cache_hit_tokens": "4", "cache_creation_input_tokens": -1}, 0, 0),
+        ({"prompt_tokens_details": {"cached_tokens": MAX_TOKENS + 1}, "cache_read_input_tokens": 1e6}, 0, 0),
+    ],
+)
+def test_cached_tokens_by_any_name(raw: dict[str, Any], read: int, written: int) -> None:
+    assert (Usage(raw).cached_tokens, Usage(raw).cache_write_tokens) == (read, written)
+
+
+@pytest.mark.parametrize(
+    "details", [None, 5, [], {}, {"audio_tokens": None}, {"audio_tokens": "5"}, {"audio_tokens": True}]
+)
+def test_details_that_are_none(details: Any) -> None:
+    usage = Usage({"prompt_tokens_details": details, "completion_tokens_details": details})
+    assert (usage.audio_tokens, usage.completion_audio_tokens, usage.reasoning_tokens) == (0, 0, 0)
+
+
+def test_a_cost_beside_the_usage() -> None:
+    """As Infron AI's last chunk has it (infron.ai/docs, "Get cost and usage details")."""
+    raw = {"choices": [], "cost": 0.000129, "cost_details": {"prompt_cost": 2e-7}, "usage": {"prompt_tokens": 163}}
+    assert Chunk(raw).usage.cost == completion(raw).usage.cost == usage_of(raw).cost == Decimal("0.000129")
+    assert Chunk(raw).usage.to_dict() == {"prompt_tokens": 163}
+    assert usage_of({"cost": 0.5}).cost == usage_of({"cost": 0.5, "usage": "?"}).cost == Decimal("0.5")
+    assert usage_of({"cost": 0.5, "usage": {"cost": 0}}).cost == 0
+    assert usage_of({"cost": 0.5, "usage": {"cost": -1}}).cost == Decimal("0.5")
+    assert usage_of({"cost": {"total": 1}, "usage": {}}).cost is None
+    twin = pickle.loads(pickle.dumps(usage_of(raw)))
+    assert twin.cost == Decimal("0.000129")
+
+
+@pytest.mark.parametrize(
     "cost", [None, "0.1", -0.1, float("nan"), float("inf"), 1e9, True, [], 10**400], ids=lambda cost: repr(cost)[:10]
 )
 def test_costs_that_are_none(cost: Any) -> None:
@@ -397,7 +461,7 @@ _JSON = st.recursive(
 
 
 @settings(deadline=None)
-@given(st.dictionaries(st.sampled_from([*RAW]), _JSON))
+@given(st.dictionaries(st.sampled_from([*RAW, "cost"]), _JSON))
 def test_any_dict_can_be_looked_at(raw: dict[str, Any]) -> None:
     for view in (completion(raw), Chunk(raw)):
         assert isinstance(view.text, str)
@@ -405,6 +469,10 @@ def test_any_dict_can_be_looked_at(raw: dict[str, Any]) -> None:
             if not name.startswith("_"):
                 getattr(view, name)
         repr(view)
+        usage = view.usage
+        counts = (usage.cached_tokens, usage.cache_write_tokens, usage.audio_tokens, usage.completion_audio_tokens)
+        assert all(type(count) is int and 0 <= count <= MAX_TOKENS for count in counts)
+        assert usage.cost is None or 0 <= usage.cost < 10**9
         for choice in view.choices:
             assert choice.message.content is None or isinstance(choice.message.content, str)
             assert choice.index >= 0
@@ -427,6 +495,9 @@ def test_a_secret_shows_its_fingerprint_only() -> None:
         assert KEY not in shown
         assert secret.fingerprint in shown
     assert len(secret.fingerprint) == 6
+    assert secret.digest == hashlib.sha256(KEY.encode()).hexdigest()
+    assert secret.digest.startswith(secret.fingerprint)
+    assert secret.digest not in repr(secret)
 
 
 def test_secrets_compare_and_do_not_travel() -> None:

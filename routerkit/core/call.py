@@ -37,15 +37,16 @@ from routerkit.core.health import Admission
 from routerkit.core.intake import MAX_RESPONSE
 from routerkit.core.itinerary import Itinerary, worthwhile
 from routerkit.core.ledger import Ledger
+from routerkit.core.needs import needs_of
 from routerkit.core.pricing import cost_of
 from routerkit.core.retry import jittered, spread, waits
 from routerkit.core.verdict import OK, Signal, classify
 from routerkit.core.verdict_table import Ending
 from routerkit.errors import DeadlineExceededError, NoEligibleModelError, RouterKitError
-from routerkit.types.completion import Completion, CostSource, Usage
+from routerkit.types.completion import Completion, CostSource, Usage, usage_of
 from routerkit.types.event import AttemptFinished, CallFinished
 from routerkit.types.request import ChatRequest
-from routerkit.types.route import Attempt, Candidate, Plan, Wait
+from routerkit.types.route import Attempt, Candidate, Plan, Route, Target, Wait
 from routerkit.types.verdict import Action, Billing, Blame, Condition, Sample, Sent, Verdict
 
 if TYPE_CHECKING:
@@ -66,12 +67,19 @@ _FINAL = frozenset({Failure.TLS_VERIFY, Failure.ADDRESS, Failure.LOCAL})
 _CLOCKS = frozenset({Failure.CONNECT_TIMEOUT, Failure.FIRST_BYTE_TIMEOUT, Failure.READ_TIMEOUT})
 
 
-class HasCost(Protocol):
-    cost: Decimal | None
+class Accountable(Protocol):
+    """What a call gives, as far as its account goes."""
+
+    @property
+    def route(self) -> Route: ...
+    @property
+    def usage(self) -> Usage: ...
+    @property
+    def cost(self) -> Decimal | None: ...
 
 
 T = TypeVar("T")
-CostT = TypeVar("CostT", bound=HasCost)
+AccountableT = TypeVar("AccountableT", bound=Accountable)
 OrderT = TypeVar("OrderT", Send, Open)
 ResponseT = TypeVar("ResponseT", HttpResponse, StreamResponse)
 
@@ -99,6 +107,8 @@ class Trial:
     first_token: float | None = None
     patience: float = 0.0
     """Streams: seconds for the first content."""
+    streaming: bool = False
+    """Whether its answer is still coming in, so that its key is still in use."""
 
 
 class Call:
@@ -129,19 +139,19 @@ class Call:
         return worthwhile(self.left() - pause, self.request)
 
     def http_request(self, trial: Trial) -> HttpRequest:
-        router, request = self.router, self.request
-        gateway = router.settings.gateway
-        headers = merged(router.headers, request.headers) if request.headers else router.headers
-        usage = _USAGE if gateway.usage_parameter and "usage" not in request.params else b""
-        body = request.body(trial.candidate.target.model, usage)
-        return HttpRequest("POST", router.chat_url, headers, body, router.credential, trial.fresh)
+        target, request = trial.candidate.target, self.request
+        access = self.router.access[target.gateway]
+        headers = merged(access.headers, request.headers) if request.headers else access.headers
+        usage = _USAGE if access.gateway.usage_parameter and "usage" not in request.params else b""
+        body = request.body(target.model, usage)
+        return HttpRequest("POST", access.chat_url, headers, body, trial.admission.key.credential, trial.fresh)
 
-    def signal(self, **fields: Any) -> Signal:
+    def signal(self, trial: Trial, **fields: Any) -> Signal:
         """A signal with what the call knows beside the outcome."""
         return Signal(
             wall=self.router.runtime.wall(),
             routing_preferences="provider" in self.request.params,
-            insured=self.router.settings.gateway.insures_failures,
+            insured=self.router.access[trial.candidate.gateway].gateway.insures_failures,
             **fields,
         )
 
@@ -166,13 +176,14 @@ class Call:
         """Settle an attempt that gave no answer: breaker, cooldown, account, observers."""
         verdict = classify(signal)
         trial.admission.settle(verdict.sample, verdict.blame)
-        target = trial.candidate.target
-        self.router.health.cool(target, self.router.key, verdict, signal.status)
-        key = self.router.settings.api_key
-        error = api_error(verdict, signal, target, detail, key)
+        if verdict.sample is not Sample.NEUTRAL:
+            self.score(trial, ok=False)
+        target, key = trial.candidate.target, trial.admission.key
+        self.router.health.cool(target, key, verdict, signal.status)
+        error = api_error(verdict, signal, target, detail, key.secret)
         self.ledger.failures.append((verdict, error))
         trial.status, trial.request_id = signal.status or trial.status, error.request_id or trial.request_id
-        return (yield from self.record(trial, verdict, told(verdict, signal, detail, key)))
+        return (yield from self.record(trial, verdict, told(verdict, signal, detail, key.secret)))
 
     def record(self, trial: Trial, verdict: Verdict, detail: str = "") -> Step[Verdict]:
         """Enter an attempt into the account and tell observers."""
@@ -193,25 +204,34 @@ class Call:
             yield from self.router.report(AttemptFinished(attempt))
         return verdict
 
-    def cost(self, raw: dict[str, Any], model: str) -> tuple[Decimal | None, CostSource]:
-        """USD, by the gateway's own figure, else by what the catalogue in memory says."""
-        usage = raw.get("usage")
-        usage = Usage(usage if isinstance(usage, dict) else {})
-        told = usage.cost
-        if told is not None:
-            return told, "gateway"
-        snapshot = self.router.catalog.peek()
+    def cost(self, usage: Usage, served: Any, target: Target) -> tuple[Decimal | None, CostSource]:
+        """USD, by the gateway's own figure, else by what its catalogue in memory says of the model that it ``served``."""
+        if usage.cost is not None:
+            return usage.cost, "gateway"
+        snapshot = self.router.access[target.gateway].catalog.peek()
         if snapshot is None:
             return None, "unknown"
-        served = raw.get("model")
-        found = snapshot.get(served) if isinstance(served, str) else None
-        return cost_of(usage, found or snapshot.get(model))
+        model = (snapshot.get(served) if isinstance(served, str) else None) or snapshot.get(target.model)
+        images = needs_of(self.request).images if model is not None and model.pricing.image else 0
+        return cost_of(usage, model, images)
 
-    def close(self, error: str | None = None, cost: Decimal | None = None) -> Step[None]:
-        """The call has ended: tell observers."""
-        if self.router.observed():
-            route = self.ledger.route(self.now(), cost)
-            yield from self.router.report(CallFinished(route, error, self.request.stream))
+    def score(self, trial: Trial, *, ok: bool, tokens: int = 0) -> None:
+        """Enter the attempt into the scores, if a strategy looks at them."""
+        router = self.router
+        if router.scored:
+            duration = self.now() - trial.admission.started
+            router.scores.observe(
+                trial.candidate.target, ok=ok, first_token=trial.first_token, duration=duration, tokens=tokens or None
+            )
+
+    def close(
+        self, route: Route, error: str | None, usage: Usage | None = None, cost: Decimal | None = None
+    ) -> Step[None]:
+        """The call has ended: add up what it used, tell observers."""
+        router, stream = self.router, self.request.stream
+        router.accounts.record(router.settings.tenant, route, error, stream, usage, cost)
+        if router.observed():
+            yield from router.report(CallFinished(route, error, stream))
 
 
 def merged(ours: Mapping[str, str], theirs: Mapping[str, str]) -> dict[str, str]:
@@ -226,18 +246,18 @@ def complete(router: Router, request: ChatRequest) -> Step[Completion]:
     return (yield from accounted(call, pursue(call, exchange)))
 
 
-def accounted(call: Call, work: Step[CostT]) -> Step[CostT]:
-    """A call's work, at whose end its account is closed: errors carry the route, observers are told."""
+def accounted(call: Call, work: Step[AccountableT]) -> Step[AccountableT]:
+    """A call's work, at whose end its account is closed: errors carry the route, usage is added up, observers are told."""
     try:
         result = yield from work
     except RouterKitError as error:
         error.route = call.ledger.route(call.now())
-        yield from call.close(type(error).__name__)
+        yield from call.close(error.route, type(error).__name__)
         raise
     except Cancelled:
-        yield from call.close("Cancelled")
+        yield from call.close(call.ledger.route(call.now()), "Cancelled")
         raise
-    yield from call.close(cost=result.cost)
+    yield from call.close(result.route, None, result.usage, result.cost)
     return result
 
 
@@ -250,15 +270,18 @@ def exchange(call: Call, trial: Trial) -> Step[Result[Completion]]:
     ending = judge(body) if response.status == 200 else None
     if ending is not Ending.OK:
         text = response.body[:2048] if body is None else b""
-        signal = call.signal(status=response.status, headers=response.headers, body=body, text=text, ending=ending)
+        signal = call.signal(
+            trial, status=response.status, headers=response.headers, body=body, text=text, ending=ending
+        )
         return Result((yield from call.conclude(trial, signal)))
     trial.admission.settle(Sample.OK, Blame.NOBODY)
     yield from call.record(trial, OK)
-    model, gateway = trial.candidate.target.model, trial.candidate.target.gateway
-    cost, source = call.cost(body, model)
+    target, usage = trial.candidate.target, usage_of(body)
+    call.score(trial, ok=True, tokens=usage.completion_tokens)
+    cost, source = call.cost(usage, body.get("model"), target)
     route = call.ledger.route(call.now(), cost)
     completion = Completion(
-        body, model=model, gateway=gateway, route=route, cost=cost, cost_source=source, mock=response.mock
+        body, model=target.model, gateway=target.gateway, route=route, cost=cost, cost_source=source, mock=response.mock
     )
     return Result(OK, completion)
 
@@ -281,7 +304,7 @@ def reach(
     except Cancelled:
         yield from call.conclude(trial, Signal(ending=Ending.CANCELLED, sent=Sent.MAYBE))
         raise
-    trial.status, trial.request_id = response.status, request_id_of(response.headers, call.router.settings.api_key)
+    trial.status, trial.request_id = response.status, request_id_of(response.headers, trial.admission.key.secret)
     return response
 
 
@@ -297,6 +320,8 @@ def pursue(call: Call, attempt: Callable[[Call, Trial], Step[Result[T]]], trial:
             result = yield from attempt(call, trial)
         finally:
             trial.admission.settle(Sample.NEUTRAL, Blame.NOBODY)
+            if not trial.streaming:
+                trial.admission.release()
         if result.value is not None:
             return result.value
         trial = yield from onward(call, trial, result.verdict)
@@ -314,7 +339,11 @@ def onward(call: Call, trial: Trial, verdict: Verdict) -> Step[Trial]:
     error = call.ledger.failures[-1][1]
     if verdict.code in ("deadline", "deadline_slow"):
         raise _too_late(call) from error
-    if verdict.action in (Action.FAIL, Action.NEXT_KEY):
+    gateway, nowhere = trial.candidate.gateway, verdict.action is Action.FAIL
+    if verdict.action is Action.NEXT_KEY:
+        only_key = len(call.router.access[gateway].keys) == 1
+        nowhere = only_key and not call.itinerary.elsewhere(gateway)
+    if nowhere:
         raise error
     policy = call.router.settings.retry
     if policy.at_most_once and verdict.billing is not Billing.NONE:
@@ -328,13 +357,22 @@ def onward(call: Call, trial: Trial, verdict: Verdict) -> Step[Trial]:
             return Trial(trial.candidate, admission, fresh=True)
     if call.ledger.charged >= policy.max_attempts:
         raise _failure(call)
+    if verdict.blame is Blame.KEY or verdict.code == "rate_limited":
+        admission = call.itinerary.with_other_key(trial.candidate, trial.admission.key)
+        if admission is not None:
+            return call.trial(trial.candidate, admission)
     if verdict.action is Action.RETRY_SAME:
         again = yield from _same(call, trial, verdict)
         if again is not None:
             return again
+    if verdict.action is Action.NEXT_KEY:
+        if not call.itinerary.elsewhere(gateway):
+            raise error
+        call.itinerary.exclude(gateway, "its gateway refuses the key")
     if verdict.action is Action.NEXT_GATEWAY:
-        call.itinerary.exclude_gateway()
-    call.itinerary.require(verdict.condition, trial.candidate.model)
+        call.itinerary.exclude(gateway, "its gateway failed")
+    call.itinerary.require(verdict.condition, trial.candidate.target)
+    call.itinerary.failed()
     found = yield from call.itinerary.next()
     if found is not None:
         return call.trial(*found)

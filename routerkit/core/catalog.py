@@ -3,17 +3,22 @@
 A fresh catalogue costs a dictionary lookup. After ``ttl`` (± 10 %) the next caller fetches it anew; whoever comes meanwhile is
 served the stale one at once, or waits when there is none. When a fetch fails, the last good copy serves for a day and the
 next fetch waits for 30 s · 2^n, ten minutes at most (RFC 5861's stale-while-revalidate and stale-if-error).
+
+Some gateways have a second list, public and on another host, that tells what the first does not. It is asked without a key,
+after the first and in what is left of the time. When one of the two fails, the other serves, with the failing one's last good
+copy if that is younger than a day; both are asked again within five minutes.
 """
 
 from __future__ import annotations
 
-import re
-from decimal import Decimal
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import attrs
 from cachetools import TLRUCache
 
+from routerkit.core.catalog_index import CatalogIndex
 from routerkit.core.effects import (
     Failure,
     HttpRequest,
@@ -29,34 +34,49 @@ from routerkit.core.effects import (
     wait_for,
 )
 from routerkit.core.failure import api_error, failure_signal, response_signal
+from routerkit.core.listing import completed, parse_catalog, parse_details
 from routerkit.core.pricing import price_jumps
 from routerkit.core.verdict import Signal, classify
 from routerkit.core.verdict_table import Ending
 from routerkit.errors import APIError, DeadlineExceededError
 from routerkit.types.event import CatalogRefreshed
 from routerkit.types.gateway import Gateway
-from routerkit.types.model import Model, Pricing
+from routerkit.types.model import Model
 from routerkit.types.policy import Timeouts
 from routerkit.types.route import Target
 from routerkit.types.secret import Credential
 
 MAX_BYTES = 32 * 1024 * 1024
-MAX_MODELS = 200_000
 STALE_SECONDS = 86_400.0
 """How long the last good copy serves when the gateway cannot be asked."""
+PARTIAL_SECONDS = 300.0
+"""How long a catalogue is taken for fresh, at most, that one of its two lists could not be read for."""
 SHRINK = 0.2
 """A list shorter than this share of the last one is believed only when it comes twice in a row."""
 
 _CLOCKS = frozenset({Failure.CONNECT_TIMEOUT, Failure.FIRST_BYTE_TIMEOUT, Failure.READ_TIMEOUT})
 _TOLERANCE = 0.005
 """Seconds by which a transport's clock may run ahead of ours."""
-MAX_PRICE = 10**9
-MIN_PRICE = Decimal("1e-15")
-"""What is smaller and not zero is no price: a billion tokens would not cost a cent."""
-_ID = re.compile(r"(?!(?:.*[/\\])?\.\.(?:[/\\]|$))[!-~]{1,200}")
-"""A model id: visible ASCII, so that none can pass for another one, and no path that climbs."""
-_PRICE = re.compile(r"[0-9]{1,20}(?:\.[0-9]{1,40})?(?:[eE][+-]?[0-9]{1,3})?")
-_PRICES = tuple(field.name for field in attrs.fields(Pricing))
+
+
+@attrs.frozen(eq=False)
+class _Listing:
+    """One list as it was at one time."""
+
+    models: list[Model]
+    dropped: int
+    fetched: float
+
+
+@attrs.frozen(eq=False)
+class _Source:
+    """A list that can be asked for."""
+
+    url: str
+    name: str
+    """What people call it."""
+    credential: Credential | None
+    read: Callable[[Any], tuple[list[Model], int]]
 
 
 @attrs.frozen(eq=False)
@@ -66,18 +86,34 @@ class Snapshot:
     models: tuple[Model, ...]
     by_id: dict[str, Model] = attrs.field(repr=False)
     fetched: float
-    """On the monotonic clock."""
+    """On the monotonic clock; of two lists the earlier time."""
     expires: float
     dropped: int = 0
     """Entries that could not be read, or came twice."""
+    lists: Mapping[str, _Listing] = attrs.field(factory=dict, repr=False)
+    """By URL, what it was made of."""
+    _index: CatalogIndex | None = attrs.field(default=None, init=False, repr=False)
+
+    @property
+    def index(self) -> CatalogIndex:
+        """For queries. Made when it is first asked for; made twice by two threads it does no harm."""
+        index = self._index
+        if index is None:
+            index = CatalogIndex(self.models)
+            object.__setattr__(self, "_index", index)
+        return index
 
     def get(self, model: str) -> Model | None:
-        """The entry of a model id; ``:nitro``, ``:floor``, ``:online`` and other variants fall back on the model itself.
+        """The entry of a model id; ``:nitro``, ``:floor``, ``:online`` and other variants, and ``@version``, fall back on the
+        model itself.
 
         ``:free`` does not: the model itself has a price.
         """
+        found = self.by_id.get(model)
         base, _, variant = model.partition(":")
-        return self.by_id.get(model) or (None if variant == "free" else self.by_id.get(base))
+        if found is not None or variant == "free":
+            return found
+        return self.by_id.get(base) or self.by_id.get(base.rpartition("@")[0])
 
 
 class CatalogCache:
@@ -97,7 +133,8 @@ class CatalogCache:
         self._failures = 0
         self._error: APIError | None = None
         self._not_before = 0.0
-        self._shrunk_to: int | None = None
+        self._shrunk_to: dict[str, int] = {}
+        """By URL, the length of a list that was doubted."""
 
     def forget_fetch(self) -> None:
         """In a forked child: the parent's fetch is not ours to wait for, and its lock may be held for ever."""
@@ -142,8 +179,46 @@ class CatalogCache:
             latch.set()
 
     def _fetch(self, credential: Credential | None, timeouts: Timeouts, deadline: float) -> Step[Snapshot]:
-        left = max(0.001, min(timeouts.total, deadline - self._runtime.monotonic()))
-        request = HttpRequest("GET", self.gateway.catalog_url, {"Accept": "application/json"}, None, credential)
+        until = min(deadline, self._runtime.monotonic() + timeouts.total)
+        lists: dict[str, _Listing] = {}
+        failed: list[APIError | DeadlineExceededError] = []
+        for source in self._sources(credential):
+            try:
+                outcome = yield from self._ask(source, timeouts, until, deadline)
+            except DeadlineExceededError as late:
+                failed.append(late)
+                break
+            if isinstance(outcome, _Listing):
+                lists[source.url] = outcome
+            else:
+                failed.append(outcome)
+        if lists:
+            return (yield from self._renewed(lists, (failed[0].code or "deadline") if failed else None))
+        error = failed[0]
+        if isinstance(error, DeadlineExceededError):
+            kept = self.peek()  # a caller in a hurry says nothing about the gateway
+        else:
+            kept = self._failed(error)
+            yield from emit(CatalogRefreshed(self.gateway.name, len(kept.models) if kept else 0, error=error.code))
+        if kept is None:
+            raise error
+        return kept
+
+    def _sources(self, credential: Credential | None) -> tuple[_Source, ...]:
+        """The lists to ask for. One that would be refused for want of a key is left out if there is another."""
+        gateway = self.gateway
+        read = partial(parse_catalog, gateway=gateway.name, per=gateway.prices_per)
+        listed = _Source(gateway.catalog_url, "the catalogue", credential, read)
+        if gateway.details_url is None:
+            return (listed,)
+        read = partial(parse_details, gateway=gateway.name)
+        details = _Source(gateway.details_url, "the public catalogue", None, read)
+        return (details,) if gateway.key_required and credential is None else (listed, details)
+
+    def _ask(self, source: _Source, timeouts: Timeouts, until: float, deadline: float) -> Step[_Listing | APIError]:
+        """One list, or why it could not be had. Raises DeadlineExceededError when that was for the caller's own time."""
+        left = max(0.001, until - self._runtime.monotonic())
+        request = HttpRequest("GET", source.url, {"Accept": "application/json"}, None, source.credential)
         order = Send(
             request,
             min(timeouts.connect, left),
@@ -156,46 +231,53 @@ class CatalogCache:
             response = yield from _asked(order)
         except TransportFailure as failure:
             if failure.failure in _CLOCKS and self._runtime.monotonic() >= deadline - _TOLERANCE:
-                return self._stale()  # a caller in a hurry says nothing about the gateway
+                raise self._late() from None
             signal, detail = failure_signal(failure), failure.detail
         else:
-            outcome = self._read(response)
-            if isinstance(outcome, Snapshot):
-                before = self.peek()
-                self._keep(outcome)
-                jumps = () if before is None else price_jumps(before.by_id, outcome.models)
-                news = CatalogRefreshed(self.gateway.name, len(outcome.models), dropped=outcome.dropped, jumps=jumps)
-                yield from emit(news)
+            outcome = self._read(source, response)
+            if isinstance(outcome, _Listing):
                 return outcome
             signal, detail = outcome
-        key = None if credential is None else credential.secret
-        error = api_error(classify(signal), signal, Target(self.gateway.name, "the catalogue"), detail, key)
-        kept = self._failed(error)
-        yield from emit(CatalogRefreshed(self.gateway.name, len(kept.models) if kept else 0, error=error.code))
-        if kept is None:
-            raise error
-        return kept
+        key = None if source.credential is None else source.credential.secret
+        return api_error(classify(signal), signal, Target(self.gateway.name, source.name), detail, key)
 
-    def _read(self, response: HttpResponse) -> Snapshot | tuple[Signal, str]:
+    def _read(self, source: _Source, response: HttpResponse) -> _Listing | tuple[Signal, str]:
         signal = response_signal(response, self._runtime.wall())
         if response.status != 200:
             return signal, ""
-        models, dropped = parse_catalog(signal.body)
+        models, dropped = source.read(signal.body)
         if not models:
             return attrs.evolve(signal, ending=Ending.MALFORMED), "no model in it"
         kept = self.peek()
-        if kept is not None and len(models) < SHRINK * len(kept.models) and self._shrunk_to != len(models):
-            self._shrunk_to = len(models)
-            return attrs.evolve(signal, ending=Ending.MALFORMED), f"only {len(models)} models after {len(kept.models)}"
-        now = self._runtime.monotonic()
-        age = self._ttl * (0.9 + 0.2 * self._runtime.random())
-        return Snapshot(tuple(models), {model.id: model for model in models}, now, now + age, dropped)
+        last = None if kept is None else kept.lists.get(source.url)
+        doubted = self._shrunk_to.pop(source.url, None)
+        if last is not None and len(models) < SHRINK * len(last.models) and doubted != len(models):
+            self._shrunk_to[source.url] = len(models)
+            return attrs.evolve(signal, ending=Ending.MALFORMED), f"only {len(models)} models after {len(last.models)}"
+        return _Listing(models, dropped, self._runtime.monotonic())
 
-    def _stale(self) -> Snapshot:
-        kept = self.peek()
-        if kept is None:
-            raise self._late()
-        return kept
+    def _renewed(self, lists: dict[str, _Listing], failed: str | None) -> Step[Snapshot]:
+        """The catalogue made of lists that were just read. Of one that ``failed`` the last good copy serves."""
+        before, now = self.peek(), self._runtime.monotonic()
+        if failed is not None and before is not None:
+            lists = {url: each for url, each in before.lists.items() if now - each.fetched < STALE_SECONDS} | lists
+        listed, details = (lists.get(url or "") for url in (self.gateway.catalog_url, self.gateway.details_url))
+        models = completed([] if listed is None else listed.models, [] if details is None else details.models)
+        age = self._ttl * (0.9 + 0.2 * self._runtime.random())
+        snapshot = Snapshot(
+            tuple(models),
+            {model.id: model for model in models},
+            min(each.fetched for each in lists.values()),
+            now + (age if failed is None else min(age, PARTIAL_SECONDS)),
+            sum(each.dropped for each in lists.values()),
+            lists,
+        )
+        self._keep(snapshot)
+        jumps = () if before is None else price_jumps(before.by_id, models)
+        yield from emit(
+            CatalogRefreshed(self.gateway.name, len(models), dropped=snapshot.dropped, jumps=jumps, partial=failed)
+        )
+        return snapshot
 
     def _late(self) -> DeadlineExceededError:
         return DeadlineExceededError(
@@ -205,7 +287,7 @@ class CatalogCache:
     def _keep(self, snapshot: Snapshot) -> None:
         with self._lock:
             self._kept[self.gateway.name] = snapshot
-            self._failures, self._error, self._shrunk_to, self._not_before = 0, None, None, 0.0
+            self._failures, self._error, self._not_before = 0, None, 0.0
 
     def _failed(self, error: APIError) -> Snapshot | None:
         now = self._runtime.monotonic()
@@ -236,111 +318,3 @@ def _asked(order: Send) -> Step[HttpResponse]:
         if not failure.reused or failure.failure is not Failure.DISCONNECTED:
             raise
     return (yield from send(attrs.evolve(order, request=attrs.evolve(order.request, fresh=True))))
-
-
-def parse_catalog(body: Any) -> tuple[list[Model], int]:
-    """The models of a catalogue answer, and how many entries were dropped because they had no id or came twice.
-
-    Reads OpenRouter's shape and OpenAI's bare one (``id`` only), in ``{"data": [...]}`` or as a bare list. Never raises.
-    """
-    entries = body if isinstance(body, list) else body.get("data") if isinstance(body, dict) else None
-    if not isinstance(entries, list):
-        return [], 0
-    read = _Reader().model
-    models: dict[str, Model] = {}
-    for entry in entries[:MAX_MODELS]:
-        model = read(entry)
-        if model is not None:
-            models.setdefault(model.id, model)
-    return list(models.values()), len(entries) - len(models)
-
-
-class _Reader:
-    """Reads the entries of one list. What many of them have in common is made once and kept once."""
-
-    def __init__(self) -> None:
-        self._pricings: dict[tuple[tuple[str, str], ...], Pricing] = {}
-        self._tuples: dict[tuple[str, ...], tuple[str, ...]] = {}
-        self._sets: dict[tuple[str, ...], frozenset[str]] = {}
-
-    def model(self, entry: Any) -> Model | None:
-        identity = entry.get("id") if isinstance(entry, dict) else None
-        if not isinstance(identity, str) or not _ID.fullmatch(identity):
-            return None
-        architecture, provider = _dict(entry, "architecture"), _dict(entry, "top_provider")
-        return Model(
-            id=identity,
-            name=_str(entry, "name") or identity,
-            context_length=_context_length(entry, provider),
-            max_completion_tokens=_positive(provider.get("max_completion_tokens")),
-            pricing=self._pricing(_dict(entry, "pricing")),
-            input_modalities=self._words(architecture.get("input_modalities")),
-            output_modalities=self._words(architecture.get("output_modalities")),
-            supported_parameters=self._set(self._words(entry.get("supported_parameters"))),
-            created=_positive(entry.get("created")),
-            expiration_date=_str(entry, "expiration_date"),
-            description=_str(entry, "description") or "",
-            raw=entry,
-        )
-
-    def _pricing(self, prices: dict[str, Any]) -> Pricing:
-        told = [(name, prices[name]) for name in _PRICES if name in prices]
-        if not all(value.__class__ is str for _, value in told):
-            return _priced(told)  # as keys, 1 and True would be the same
-        key = tuple(told)
-        found = self._pricings.get(key)
-        if found is None:
-            found = self._pricings[key] = _priced(told)
-        return found
-
-    def _words(self, value: Any) -> tuple[str, ...]:
-        if not isinstance(value, list):
-            return ()
-        words = tuple([word for word in value if isinstance(word, str)])
-        return self._tuples.setdefault(words, words)
-
-    def _set(self, words: tuple[str, ...]) -> frozenset[str]:
-        found = self._sets.get(words)
-        if found is None:
-            found = self._sets[words] = frozenset(words)
-        return found
-
-
-def _priced(told: list[tuple[str, Any]]) -> Pricing:
-    return Pricing(**{name: price(value) for name, value in told})
-
-
-def _context_length(entry: dict[str, Any], provider: dict[str, Any]) -> int | None:
-    """OpenRouter's, vLLM's or llama.cpp's word for it, the first that is there."""
-    return (
-        _positive(entry.get("context_length"))
-        or _positive(provider.get("context_length"))
-        or _positive(entry.get("max_model_len"))
-        or _positive(_dict(entry, "meta").get("n_ctx"))
-    )
-
-
-def price(value: Any) -> Decimal | None:
-    """A price as Decimal; negative, missing, not finite, absurd or unreadable is ``None``: unknown, never free."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < MAX_PRICE:
-        value = repr(value)
-    if not isinstance(value, str) or not _PRICE.fullmatch(value.strip()):
-        return None
-    number = Decimal(value.strip())
-    return number if MIN_PRICE <= number < MAX_PRICE or not number else None
-
-
-def _dict(entry: dict[str, Any], name: str) -> dict[str, Any]:
-    value = entry.get(name)
-    return value if isinstance(value, dict) else {}
-
-
-def _str(entry: dict[str, Any], name: str) -> str | None:
-    value = entry.get(name)
-    return value if isinstance(value, str) and value else None
-
-
-def _positive(value: Any) -> int | None:
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**63 else None

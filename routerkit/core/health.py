@@ -8,14 +8,15 @@ it counts nothing, never grows and ends by itself.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import attrs
 from cachetools import TLRUCache
 
 from routerkit.core.breaker import Breaker, Permit
 from routerkit.core.effects import Lock, Runtime
+from routerkit.core.keys import Key, by_load
 from routerkit.core.retry import RetryBudget
 from routerkit.core.verdict_table import GATEWAY_COOLDOWN_CAP
 from routerkit.types.event import BreakerChanged, BreakerState
@@ -29,8 +30,26 @@ STORM_MODELS = 3
 """So many models of one key rate limited within ``STORM_SECONDS``: it is the key that is limited."""
 STORM_SECONDS = 10.0
 
-Scope: TypeAlias = tuple[str, str, str]
-"""(kind, gateway, model or key): what a cooldown applies to."""
+
+class Scope(NamedTuple):
+    """What a cooldown applies to."""
+
+    kind: str
+    """``gateway``, ``key``, ``free`` (a key's free models), ``model``, ``limited`` (a model with one key), ``policy`` (a model
+    for one owner of keys, whose settings exclude it)."""
+    gateway: str
+    owner: str = ""
+    key: str = ""
+    model: str = ""
+
+    def __str__(self) -> str:
+        whose = " ".join(word for word in (self.owner, self.key) if word)
+        suffix = f" ({whose})" if whose else ""
+        if self.model:
+            return f"{self.model} on {self.gateway}{suffix}"
+        if self.kind == "gateway":
+            return f"gateway {self.gateway}"
+        return f"the key of {self.gateway}{suffix}{' (free models)' if self.kind == 'free' else ''}"
 
 
 @attrs.frozen
@@ -65,16 +84,27 @@ class TargetHealth:
 
 
 class Admission:
-    """Leave to make one attempt: the permits of the model's and of the gateway's breaker. Settled once, else neutral."""
+    """Leave to make one attempt with one key: the permits of the model's and of the gateway's breaker.
 
-    __slots__ = ("_gateway", "_health", "_model", "_settled", "started")
+    Settled once, else neutral.
+    """
 
-    def __init__(self, health: Health, model: Permit, gateway: Permit, started: float) -> None:
+    __slots__ = ("_gateway", "_health", "_model", "_released", "_settled", "key", "started")
+
+    def __init__(self, health: Health, model: Permit, gateway: Permit, key: Key, started: float) -> None:
         self._health = health
         self._settled = False
+        self._released = not key.counted
         self._model = model
         self._gateway = gateway
+        self.key = key
         self.started = started
+
+    def release(self) -> None:
+        """The attempt is over: its key has less to do."""
+        if not self._released:
+            self._released = True
+            self.key.give_back()
 
     def settle(self, sample: Sample, blame: Blame) -> None:
         """``ok`` is good news of both; anything else goes to the one blamed and is neutral for the other."""
@@ -113,25 +143,25 @@ class Health:
         )
         self._quiet_from = 0.0
         """When the last cooldown ends: from then on nobody needs to look for one."""
-        self._limited: dict[tuple[str, str], dict[str, float]] = {}
-        """Per gateway and key, when which models were rate limited last."""
+        self._limited: dict[Scope, dict[str, float]] = {}
+        """Per key, when which models were rate limited last."""
+        self._turn = 0
+        """Counts the attempts whose key was chosen among several."""
 
     def forget_lock(self) -> None:
         """In a forked child: another thread of the parent may have held the lock."""
         self._lock = self._runtime.lock()
 
     def admit(
-        self, target: Target, key: str, *, lease: float, stream: bool, again: bool = False
+        self, target: Target, keys: Sequence[Key], *, lease: float, stream: bool, again: bool = False
     ) -> Admission | Refusal:
-        """Leave for one attempt, or why not. Costs nothing but this.
+        """Leave for one attempt with the least loaded of the keys that may be used, or why not. Costs nothing but this.
 
         ``again``: the call tried this target before, and waited; a cooldown that no server asked for does not stop it.
         """
         now = self._runtime.monotonic()
         with self._lock:
-            resting = self._resting(target, key, now)
-            if again:
-                resting = [refusal for refusal in resting if not refusal.passing]
+            key, resting = self._choose(target, keys, now, again=again)
             if resting:
                 return self._refusal(target, resting, now)
             entry = self._entry(target, now)
@@ -144,21 +174,25 @@ class Health:
                 return self._refusal(target, resting, now)
             if not again:
                 entry.budget.deposit()
-            return Admission(self, permit, gateway_permit, now)
+            return self._admitted(permit, gateway_permit, key, now)
 
-    def peek(self, target: Target, key: str) -> Refusal | None:
+    def peek(self, target: Target, keys: Sequence[Key]) -> Refusal | None:
         """Why the target would be refused now, without taking anything."""
         now = self._runtime.monotonic()
         with self._lock:
-            refusals = self._refusals(target, self._resting(target, key, now), now)
+            _, resting = self._choose(target, keys, now)
+            refusals = self._refusals(target, resting, now)
             return _last(refusals) if refusals else None
 
-    def panic(self, targets: list[Target], key: str, *, lease: float) -> tuple[Target, Admission] | None:
+    def panic(
+        self, targets: Sequence[Target], keys_of: Callable[[Target], Sequence[Key]], *, lease: float
+    ) -> tuple[Target, Admission] | None:
         """One probe a second, to the target whose breakers open soonest, for a call that has no other target left."""
         now = self._runtime.monotonic()
         with self._lock:
             for target in sorted(targets, key=lambda target: self._opens_at(target, now)):
-                if self._resting(target, key, now):
+                key, resting = self._choose(target, keys_of(target), now)
+                if resting:
                     continue  # the server said so, perhaps since it was refused
                 gateway, entry = self._gateway(target.gateway), self._entry(target, now)
                 gateway_permit = gateway.acquire(now, lease=lease) or gateway.panic(now, lease=lease)
@@ -166,7 +200,7 @@ class Health:
                     continue
                 permit = entry.breaker.acquire(now, lease=lease) or entry.breaker.panic(now, lease=lease)
                 if permit is not None:
-                    return target, Admission(self, permit, gateway_permit, now)
+                    return target, self._admitted(permit, gateway_permit, key, now)
                 gateway_permit.settle(Sample.NEUTRAL, now)
         return None
 
@@ -195,7 +229,7 @@ class Health:
         with self._lock:
             return self._entry(target, now).budget.withdraw(now)
 
-    def cool(self, target: Target, key: str, verdict: Verdict, status: int | None) -> None:
+    def cool(self, target: Target, key: Key, verdict: Verdict, status: int | None) -> None:
         """Let the blamed scope rest, as the verdict says."""
         if not verdict.cooldown:
             return
@@ -205,7 +239,7 @@ class Health:
             self._rest(_scope(target, key, verdict), cooldown)
             if verdict.code == "rate_limited" and self._storm(target, key, now):
                 until = min(cooldown.until, now + GATEWAY_COOLDOWN_CAP)
-                self._rest(("key", target.gateway, key), Cooldown(until, verdict, status))
+                self._rest(_key_scope("key", target, key), Cooldown(until, verdict, status))
 
     def states(self) -> dict[str, BreakerState]:
         """The state of every breaker, by ``model on gateway`` or gateway."""
@@ -214,11 +248,18 @@ class Health:
             states.update({str(target): entry.breaker.state for target, entry in self._targets.items()})
             return states
 
-    def cooldowns(self) -> dict[str, float]:
-        """Seconds left of every cooldown, by ``model on gateway``, gateway or ``key of gateway``."""
+    def cooldowns(self, owner: str | None = None) -> dict[str, float]:
+        """Seconds left of every cooldown, by ``model on gateway``, gateway or ``the key of gateway``.
+
+        ``owner``: without those that concern the keys of other owners.
+        """
         now = self._runtime.monotonic()
         with self._lock:
-            return {_scope_name(scope): cooldown.until - now for scope, cooldown in self._cooldowns.items()}
+            left: dict[str, float] = {}
+            for scope, cooldown in self._cooldowns.items():
+                if owner is None or scope.owner in ("", owner):
+                    left[str(scope)] = max(left.get(str(scope), 0.0), cooldown.until - now)
+            return left
 
     def breaker(self, gateway: str, model: str | None = None) -> Breaker:
         """For operators and tests: the breaker of a model, or of a whole gateway."""
@@ -242,26 +283,47 @@ class Health:
             refusals.append(Refusal(f"its breaker is {entry.breaker.state}", entry.breaker.retry_at(now)))
         return refusals
 
-    def _resting(self, target: Target, key: str, now: float) -> list[Refusal]:
+    def _choose(
+        self, target: Target, keys: Sequence[Key], now: float, *, again: bool = False
+    ) -> tuple[Key, list[Refusal]]:
+        """The key to take, and what stands in its way: nothing, if there is one that may be used."""
+        refused = []
+        for key in keys if len(keys) == 1 else by_load(keys):
+            resting = self._resting(target, key, now)
+            if again:
+                resting = [refusal for refusal in resting if not refusal.passing]
+            if not resting:
+                return key, resting
+            refused.append((key, resting))
+        return min(refused, key=lambda choice: _ends(choice[1]))
+
+    def _admitted(self, model: Permit, gateway: Permit, key: Key, now: float) -> Admission:
+        if key.counted:
+            self._turn += 1
+            key.take(self._turn)
+        return Admission(self, model, gateway, key, now)
+
+    def _resting(self, target: Target, key: Key, now: float) -> list[Refusal]:
         if now >= self._quiet_from:
             return []
-        cooldowns = self._cooldowns
-        scopes: list[Scope] = [
-            ("gateway", target.gateway, ""),
-            ("key", target.gateway, key),
-            ("model", target.gateway, target.model),
+        gateway, model = target.gateway, target.model
+        scopes = [
+            Scope("gateway", gateway),
+            _key_scope("key", target, key),
+            Scope("model", gateway, model=model),
+            Scope("limited", gateway, key.owner, key.name, model),
+            Scope("policy", gateway, key.owner, model=model),
         ]
-        if target.model.endswith(":free"):
-            scopes.append(("free", target.gateway, key))
+        if model.endswith(":free"):
+            scopes.append(_key_scope("free", target, key))
         found = []
         for scope in scopes:
-            cooldown = cooldowns.get(scope)
+            cooldown = self._cooldowns.get(scope)
             if cooldown is not None:
-                what = f"{_scope_name(scope)} rests" if scope[0] != "model" else "rests"
-                wide = scope[0] in ("gateway", "key")
-                passing = scope[0] == "model" and cooldown.verdict.retry_after is None
-                reason = f"{what} after {cooldown.verdict.code}"
-                found.append(Refusal(reason, cooldown.until, cooldown, wide, passing))
+                what = "rests" if scope.model else f"{scope} rests"
+                wide = scope.kind in ("gateway", "key")
+                passing = bool(scope.model) and cooldown.verdict.retry_after is None
+                found.append(Refusal(f"{what} after {cooldown.verdict.code}", cooldown.until, cooldown, wide, passing))
         return found
 
     def _rest(self, scope: Scope, cooldown: Cooldown) -> None:
@@ -270,11 +332,12 @@ class Health:
             self._cooldowns[scope] = cooldown
             self._quiet_from = max(self._quiet_from, cooldown.until)
 
-    def _storm(self, target: Target, key: str, now: float) -> bool:
-        before = self._limited.get((target.gateway, key), {})
+    def _storm(self, target: Target, key: Key, now: float) -> bool:
+        scope = _key_scope("key", target, key)
+        before = self._limited.get(scope, {})
         limited = {model: when for model, when in before.items() if when > now - STORM_SECONDS}
         limited[target.model] = now
-        self._limited[target.gateway, key] = limited
+        self._limited[scope] = limited
         return len(limited) >= STORM_MODELS
 
     def _opens_at(self, target: Target, now: float) -> float:
@@ -312,23 +375,26 @@ class Health:
         return lambda state, open_for: notify(BreakerChanged(scope, state, open_for))
 
 
-def _scope(target: Target, key: str, verdict: Verdict) -> Scope:
+def _scope(target: Target, key: Key, verdict: Verdict) -> Scope:
     if verdict.code == "free_tier_exhausted":
-        return ("free", target.gateway, key)
+        return _key_scope("free", target, key)
     if verdict.blame is Blame.KEY:
-        return ("key", target.gateway, key)
+        return _key_scope("key", target, key)
     if verdict.blame is Blame.GATEWAY:
-        return ("gateway", target.gateway, "")
-    return ("model", target.gateway, target.model)
+        return Scope("gateway", target.gateway)
+    if verdict.blame is Blame.TENANT:
+        return Scope("policy", target.gateway, key.owner, model=target.model)
+    if verdict.code == "rate_limited":  # by whose key, as far as anybody knows: another one may still be served
+        return Scope("limited", target.gateway, key.owner, key.name, target.model)
+    return Scope("model", target.gateway, model=target.model)
 
 
-def _scope_name(scope: Scope) -> str:
-    kind, gateway, name = scope
-    if kind == "model":
-        return f"{name} on {gateway}"
-    if kind == "gateway":
-        return f"gateway {gateway}"
-    return f"the key of {gateway}{' (free models)' if kind == 'free' else ''}"
+def _key_scope(kind: str, target: Target, key: Key) -> Scope:
+    return Scope(kind, target.gateway, key.owner, key.name)
+
+
+def _ends(resting: list[Refusal]) -> float:
+    return max(float("inf") if refusal.retry_at is None else refusal.retry_at for refusal in resting)
 
 
 def _last(refusals: list[Refusal]) -> Refusal:

@@ -6,8 +6,8 @@ waits for it. When nothing at all may be tried, a panic probe or a short wait is
 
 from __future__ import annotations
 
-import datetime
 from collections import deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from routerkit.core import plan
@@ -16,13 +16,15 @@ from routerkit.core.health import Admission, Refusal
 from routerkit.core.needs import needs_of, unfit
 from routerkit.core.pricing import within
 from routerkit.core.retry import spread
+from routerkit.core.strategies import Outlook, Strategy, needs_catalog
 from routerkit.errors import APIError, DeadlineExceededError
 from routerkit.types.model import Model
-from routerkit.types.route import Candidate, Skip, Wait
+from routerkit.types.route import Candidate, Skip, Target, Wait
 from routerkit.types.verdict import Condition
 
 if TYPE_CHECKING:
-    from routerkit.core.catalog import Snapshot
+    from routerkit.core.access import Access
+    from routerkit.core.keys import Key
     from routerkit.core.ledger import Ledger
     from routerkit.core.router import Router
     from routerkit.types.request import ChatRequest
@@ -61,10 +63,15 @@ class Itinerary:
         self._chosen = chosen
         self._remaining = deque(chosen.targets)
         self._refused: list[tuple[Candidate, Refusal]] = []
-        self._conditions: list[tuple[Condition, str]] = []
+        self._conditions: list[tuple[Condition, Target]] = []
         self._drawn = "models" in request.params
         """Whether the catalogue had its turn; never, when the gateway falls back by itself."""
-        self._excluded = False
+        self._closed: dict[str, str] = {}
+        """Gateways that are not asked again, and why."""
+        self._strategy: Strategy | None = router.strategy
+        self._outlook: Outlook | None = None
+        self._fallback: Strategy | None = router.fallback_strategy
+        self._ordered = self._strategy is None
 
     @property
     def left(self) -> bool:
@@ -76,14 +83,24 @@ class Itinerary:
         """Targets that were fit but refused: open, or resting."""
         return self._refused
 
-    def exclude_gateway(self) -> None:
-        """The failure was the gateway's: not one more model there."""
-        self._excluded = True
+    def elsewhere(self, gateway: str) -> bool:
+        """Whether there is another gateway that may be asked."""
+        return any(name != gateway and name not in self._closed for name in self._router.access)
 
-    def require(self, condition: Condition, model: str) -> None:
+    def exclude(self, gateway: str, reason: str) -> None:
+        """Not one more model there."""
+        self._closed[gateway] = reason
+
+    def require(self, condition: Condition, target: Target) -> None:
         """From now on only models that offer more than this one did."""
         if condition is not Condition.ANY:
-            self._conditions.append((condition, model))
+            self._conditions.append((condition, target))
+
+    def failed(self) -> None:
+        """An attempt failed: what comes now is the fallback strategy's to order, if there is one."""
+        strategy, self._fallback = self._fallback, None
+        if strategy is not None:
+            self._strategy, self._ordered = strategy, False
 
     def next(self) -> Step[tuple[Candidate, Admission] | None]:
         """The next target and the leave to try it; ``None`` when no target is left."""
@@ -99,50 +116,62 @@ class Itinerary:
 
     def again(self, candidate: Candidate) -> Admission | None:
         """Leave to try the same target once more."""
-        got = self._admit(candidate, again=True)
+        got = self._admit(candidate, self._router.access[candidate.gateway].keys, again=True)
+        return got if isinstance(got, Admission) else None
+
+    def with_other_key(self, candidate: Candidate, key: Key) -> Admission | None:
+        """Leave to try the same target with another key than this one."""
+        others = [other for other in self._router.access[candidate.gateway].keys if other is not key]
+        got = self._admit(candidate, others) if others else None
         return got if isinstance(got, Admission) else None
 
     def _next_fit(self) -> Step[tuple[Candidate, Admission] | None]:
-        snapshot = None
+        if not self._ordered:
+            self._ordered = True
+            self._remaining = deque((yield from self._in_order(tuple(self._remaining))))
         if self._conditions:
-            snapshot = self._router.catalog.peek() or (yield from self._catalog())
+            yield from self._read_catalogs(asked=False)
         while True:
             while self._remaining:
                 candidate = self._remaining.popleft()
-                reason = self._ruled_out(candidate, snapshot)
+                reason = self._ruled_out(candidate)
                 if reason is not None:
                     self._skip(candidate, reason)
                     continue
-                got = self._admit(candidate)
+                got = self._admit(candidate, self._router.access[candidate.gateway].keys)
                 if isinstance(got, Admission):
                     return candidate, got
                 self._refused.append((candidate, got))
                 now = self._router.runtime.monotonic()
                 self._skip(candidate, got.reason, None if got.retry_at is None else max(0.0, got.retry_at - now))
-            if self._drawn or self._excluded or self._gateway_refuses():
+            if self._drawn or not self._open():
                 return None
             self._drawn = True
-            snapshot = yield from self._catalog()
-            if snapshot is not None:
-                self._draw(snapshot)
+            yield from self._read_catalogs()
+            yield from self._draw()
 
-    def _admit(self, candidate: Candidate, *, again: bool = False) -> Admission | Refusal:
+    def _admit(self, candidate: Candidate, keys: Sequence[Key], *, again: bool = False) -> Admission | Refusal:
         timeouts = self._request.timeouts
         lease = timeouts.first_token if self._request.stream else self._request.total
-        router = self._router
-        return router.health.admit(candidate.target, router.key, lease=lease, stream=self._request.stream, again=again)
+        health = self._router.health
+        return health.admit(candidate.target, keys, lease=lease, stream=self._request.stream, again=again)
 
-    def _gateway_refuses(self) -> bool:
-        """Whether the named targets met a refusal that holds for all models of the gateway."""
-        return any(refusal.gateway_wide for _, refusal in self._refused)
+    def _open(self) -> list[Access]:
+        """The gateways whose catalogue may be drawn: that did not fail, met no refusal that holds for all of their models, and
+        know what the request asks of a gateway."""
+        refused = {candidate.gateway for candidate, refusal in self._refused if refusal.gateway_wide}
+        return [
+            access
+            for name, access in self._router.access.items()
+            if name not in self._closed and name not in refused and not plan.lacks(access.gateway, self._request)
+        ]
 
-    def _ruled_out(self, candidate: Candidate, snapshot: Snapshot | None) -> str | None:
-        if self._excluded:
-            return "its gateway failed"
+    def _ruled_out(self, candidate: Candidate) -> str | None:
+        closed = self._closed.get(candidate.gateway)
+        if closed is not None:
+            return closed
         for condition, than in self._conditions:
-            model = snapshot.get(candidate.model) if snapshot else None
-            failed = snapshot.get(than) if snapshot else None
-            reason = self._unmet(condition, model, failed)
+            reason = self._unmet(condition, self._router.entry(candidate.target), self._router.entry(than))
             if reason is not None:
                 return reason
         return None
@@ -151,7 +180,7 @@ class Itinerary:
         if model is None:
             return "not in the catalogue, so nobody can tell whether it would do better"
         if condition is Condition.CAPABLE:
-            return unfit(model, needs_of(self._request), self._today())
+            return unfit(model, needs_of(self._request), plan.today(self._router.runtime.wall()))
         if condition is Condition.LARGER_CONTEXT:
             size = failed.context_length if failed else None
             larger = size is not None and model.context_length is not None and model.context_length > size
@@ -159,21 +188,39 @@ class Itinerary:
         cheaper = failed is not None and within(model.pricing, [failed.pricing]) and model.pricing != failed.pricing
         return None if cheaper else "not known to be cheaper"
 
-    def _catalog(self) -> Step[Snapshot | None]:
+    def _in_order(self, candidates: Sequence[Candidate]) -> Step[Sequence[Candidate]]:
+        strategy = self._strategy
+        if strategy is None or len(candidates) < 2:
+            return candidates
+        if needs_catalog(strategy):
+            yield from self._read_catalogs(asked=False)
+        if self._outlook is None:
+            self._outlook = self._router.outlook(self._request)
+        return plan.in_order(strategy, candidates, self._outlook)
+
+    def _read_catalogs(self, *, asked: bool = True) -> Step[None]:
+        """Have the catalogues in memory, as far as that is possible in time; ``asked``: fresh ones."""
         router = self._router
         now = router.runtime.monotonic()
         until = now + min(CATALOG_PATIENCE, (self._deadline - now) / 2)
-        try:
-            return (yield from router.catalog.get(router.credential, self._request.timeouts, until))
-        except (APIError, DeadlineExceededError) as error:
-            self._ledger.skipped.append(plan.unreadable(router.settings, error))
-            return None
+        for name, access in router.access.items():
+            if name not in self._closed and (asked or access.catalog.peek() is None):
+                try:
+                    yield from access.catalog.get(access.credential, self._request.timeouts, until)
+                except (APIError, DeadlineExceededError) as error:
+                    self._unreadable(plan.unreadable(access.gateway, error))
 
-    def _draw(self, snapshot: Snapshot) -> None:
-        wall = self._router.runtime.wall()
+    def _unreadable(self, skip: Skip) -> None:
+        if skip not in self._ledger.skipped:
+            self._ledger.skipped.append(skip)
+
+    def _draw(self) -> Step[None]:
+        router = self._router
         named = [candidate.target for candidate in self._chosen.targets]
-        rest = plan.from_catalog(snapshot, self._router.settings, self._request, named, wall)
-        self._remaining.extend(rest.targets)
+        drawn = [access.gateway.name for access in self._open()]
+        closed = router.access.keys() - set(drawn)
+        rest = plan.from_catalog(router.snapshots(), self._request, named, router.runtime.wall(), closed)
+        self._remaining.extend((yield from self._in_order(rest.targets)))
         self._ledger.skipped.extend(rest.skipped)
 
     def _panic(self) -> tuple[Candidate, Admission] | None:
@@ -181,7 +228,8 @@ class Itinerary:
         if not open_ones:
             return None
         lease = self._request.timeouts.first_token
-        found = self._router.health.panic(list(open_ones), self._router.key, lease=lease)
+        access = self._router.access
+        found = self._router.health.panic(list(open_ones), lambda target: access[target.gateway].keys, lease=lease)
         return None if found is None else (open_ones[found[0]], found[1])
 
     def _sit_out(self) -> Step[bool]:
@@ -208,6 +256,3 @@ class Itinerary:
 
     def _skip(self, candidate: Candidate, reason: str, retry_after: float | None = None) -> None:
         self._ledger.skipped.append(Skip(candidate.target, candidate.origin, reason, retry_after))
-
-    def _today(self) -> datetime.date:
-        return datetime.datetime.fromtimestamp(self._router.runtime.wall(), datetime.timezone.utc).date()

@@ -15,6 +15,8 @@ CHARACTERS_PER_TOKEN = 3
 """A low guess for text, so that the token estimate is a high one."""
 MEDIA_TOKENS = 2_000
 """The guess for one image, sound or file, however long its data is."""
+EXPECTED_ANSWER = 500
+"""Tokens that an answer is expected to have where the request sets no limit; an assumption, for comparisons only."""
 
 _MODALITY = {
     "image_url": "image",
@@ -50,39 +52,87 @@ class Needs:
     inputs: frozenset[str]
     outputs: frozenset[str]
     parameters: frozenset[str]
-    tokens: int
-    """A high estimate of prompt and answer together."""
+    prompt_tokens: int
+    """A high estimate."""
+    answer_tokens: int = 0
+    """The limit that the request sets; 0: none."""
+    images: int = 0
+    """Images among the messages."""
+    cached_tokens: int = 0
+    """The estimate of the prompt's beginning that a cache may hold: up to the last part marked with ``cache_control``."""
+    reasoning: bool = False
+    """Whether the request asks for reasoning."""
+
+    @property
+    def tokens(self) -> int:
+        """A high estimate of prompt and answer together."""
+        return self.prompt_tokens + self.answer_tokens
 
 
 def needs_of(request: ChatRequest) -> Needs:
     """What the request needs, read from its messages and parameters."""
-    inputs, media, characters = {"text"}, 0, 0
-    for message in request.messages:
-        content = message.get("content")
-        for part in content if isinstance(content, (list, tuple)) else ():
-            if not isinstance(part, Mapping):
-                continue
-            modality = _MODALITY.get(str(part.get("type")))
-            if modality is not None:
-                inputs.add(modality)
-                media += 1
-            else:
-                characters += len(str(part.get("text") or ""))
-        if isinstance(content, str):
-            characters += len(content)
-        characters += len(str(message.get("tool_calls") or ""))
     params = request.params
-    characters += len(str(params.get("tools", ""))) + len(str(params.get("response_format", "")))
-    tokens = characters // CHARACTERS_PER_TOKEN + media * MEDIA_TOKENS + _answer_tokens(params)
+    prompt = _Prompt(params)
+    for message in request.messages:
+        prompt.add(message)
+    prompt.characters += len(str(params.get("response_format", "")))
     outputs = params.get("modalities")
     return Needs(
-        inputs=frozenset(inputs),
+        inputs=frozenset(prompt.inputs),
         outputs=frozenset(each for each in outputs if isinstance(each, str))
         if isinstance(outputs, (list, tuple))
         else frozenset(),
         parameters=frozenset(_needed_parameters(params)),
-        tokens=tokens,
+        prompt_tokens=prompt.tokens,
+        answer_tokens=_answer_tokens(params),
+        images=prompt.images,
+        cached_tokens=prompt.cached,
+        reasoning=_reasons(params),
     )
+
+
+class _Prompt:
+    """A prompt as it grows: tools first, as providers put them, then message by message."""
+
+    def __init__(self, params: Mapping[str, Any]) -> None:
+        self.inputs = {"text"}
+        self.images = self._media = 0
+        tools = params.get("tools", "")
+        self.characters = len(str(tools))
+        self.cached = 0
+        if isinstance(tools, (list, tuple)) and any(map(_marked, tools)):
+            self.cached = self.tokens
+
+    @property
+    def tokens(self) -> int:
+        return self.characters // CHARACTERS_PER_TOKEN + self._media * MEDIA_TOKENS
+
+    def add(self, message: Mapping[str, Any]) -> None:
+        content = message.get("content")
+        if isinstance(content, str):
+            self.characters += len(content)
+        elif isinstance(content, (list, tuple)):
+            for part in content:
+                if isinstance(part, Mapping):
+                    self._add_part(part)
+        self.characters += len(str(message.get("tool_calls") or ""))
+        if _marked(message):
+            self.cached = self.tokens
+
+    def _add_part(self, part: Mapping[str, Any]) -> None:
+        modality = _MODALITY.get(str(part.get("type")))
+        if modality is None:
+            self.characters += len(str(part.get("text") or ""))
+        else:
+            self.inputs.add(modality)
+            self.images += modality == "image"
+            self._media += 1
+        if _marked(part):
+            self.cached = self.tokens
+
+
+def _marked(part: object) -> bool:
+    return isinstance(part, Mapping) and bool(part.get("cache_control"))
 
 
 def unfit(model: Model, needs: Needs, today: datetime.date) -> str | None:
@@ -110,6 +160,14 @@ def _answer_tokens(params: Mapping[str, Any]) -> int:
         if isinstance(value, int) and value > 0:
             return value
     return 0
+
+
+def _reasons(params: Mapping[str, Any]) -> bool:
+    """``reasoning`` as OpenRouter reads it (``enabled``, ``effort``, ``max_tokens``), or OpenAI's ``reasoning_effort``."""
+    asked = params.get("reasoning")
+    if isinstance(asked, Mapping) and asked:
+        asked = asked.get("enabled") is not False and asked.get("effort") != "none" and asked.get("max_tokens") != 0
+    return bool(asked) or params.get("reasoning_effort") not in (None, "", "none")
 
 
 def _needed_parameters(params: Mapping[str, Any]) -> Iterable[str]:

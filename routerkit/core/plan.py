@@ -7,12 +7,14 @@ able to do what the request needs and cost no more than the dearest model that w
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
 from routerkit.core.catalog import Snapshot
 from routerkit.core.needs import Needs, needs_of, unfit
 from routerkit.core.pricing import within
-from routerkit.errors import RouterKitError
+from routerkit.core.strategies import Outlook, Strategy, ordered
+from routerkit.errors import InvalidRequestError, RouterKitError
+from routerkit.types.gateway import Gateway
 from routerkit.types.model import Pricing
 from routerkit.types.request import ChatRequest
 from routerkit.types.route import Candidate, Origin, Plan, Skip, Target
@@ -20,44 +22,109 @@ from routerkit.types.settings import Settings
 
 
 def named(settings: Settings, request: ChatRequest) -> Plan:
-    """The targets that the caller named: requested, default, fallbacks; each model once."""
-    gateway = settings.gateway.name
+    """The targets that the caller named: requested, default, fallbacks; each model on each gateway that may have it, once."""
     wanted: list[tuple[str | None, Origin, str]] = [
         (request.model, Origin.REQUESTED, "requested by the call"),
         (settings.default_model, Origin.DEFAULT, "the default model"),
     ]
     fallbacks = settings.fallback_models if request.fallback_models is None else request.fallback_models
     wanted += [(model, Origin.FALLBACK, f"fallback {place}") for place, model in enumerate(fallbacks, 1)]
-    if "models" in request.params:
-        wanted = wanted[:1] if request.model else wanted[:2]
+    listed = request.params.get("models")
+    if listed is not None:  # the gateway falls back by itself: what it is given is one target of ours
+        first = listed[0] if isinstance(listed, (list, tuple)) and listed and isinstance(listed[0], str) else None
+        wanted = [each for each in wanted[:2] if each[0]][:1] or [(first, Origin.REQUESTED, "the first of models=")]
     targets: dict[Target, Candidate] = {}
     skipped = []
     for model, origin, reason in wanted:
         if model is None:
             continue
-        target = Target(gateway, model)
-        if target in targets:
-            skipped.append(Skip(target, origin, f"{reason}, but it is in the plan already"))
-        else:
-            targets[target] = Candidate(target, origin, reason)
+        for target, where, obstacle in _places(settings, request, model):
+            if obstacle is not None:
+                skipped.append(Skip(target, origin, obstacle))
+            elif target in targets:
+                skipped.append(Skip(target, origin, f"{reason}{where}, but it is in the plan already"))
+            else:
+                targets[target] = Candidate(target, origin, reason + where)
     return Plan(tuple(targets.values()), tuple(skipped))
 
 
+def lacks(gateway: Gateway, request: ChatRequest) -> str | None:
+    """Why a gateway cannot serve a request, whatever the model: the features that it does not know."""
+    missing = frozenset() if gateway.features is None else request.features - gateway.features
+    return f"{gateway.label or gateway.name} does not know {_listed(missing)}" if missing else None
+
+
+def check_features(settings: Settings, request: ChatRequest) -> None:
+    """Raises InvalidRequestError when the request uses a feature that none of the gateways knows."""
+    reasons = [lacks(gateway, request) for gateway in settings.gateways]
+    if all(reasons):
+        told = "; ".join(str(reason) for reason in reasons)
+        raise InvalidRequestError(f"{told}. What goes into extra_body= is sent whatever is known of a gateway")
+
+
+def _places(settings: Settings, request: ChatRequest, model: str) -> Iterator[tuple[Target, str, str | None]]:
+    """Where a model can be asked: the target, words for the reason, and what stands against it, if anything does.
+
+    A gateway's prefix pins it to that gateway; the alias table gives its id on others; else it has the same id on all.
+    """
+    gateways = settings.gateways
+    for gateway in gateways:
+        if gateway.id_prefix and model.startswith(gateway.id_prefix) and gateway.local_id(model) != model:
+            yield _place(gateway, request, gateway.local_id(model), "")
+            return
+    if len(gateways) == 1 and not settings.aliases:
+        yield _place(gateways[0], request, model, "")
+        return
+    ids = settings.aliases.get(model, {})
+    for gateway in gateways:
+        known_as = ids.get(gateway.name, model)
+        target = Target(gateway.name, known_as or model)
+        if known_as is None:
+            yield target, "", f"aliases: not on {gateway.name}"
+        elif gateway.name not in ids and len(gateways) > 1 and not gateway.knows_format(model):
+            yield (
+                target,
+                "",
+                f"not an id of {gateway.label or gateway.name} ({gateway.id_format}), and aliases= has none",
+            )
+        else:
+            where = f", on {gateway.name}" if len(gateways) > 1 else ""
+            yield _place(gateway, request, known_as, where if known_as == model else f"{where} as {known_as}")
+
+
+def _place(gateway: Gateway, request: ChatRequest, model: str, where: str) -> tuple[Target, str, str | None]:
+    return Target(gateway.name, model), where, lacks(gateway, request)
+
+
 def from_catalog(
-    snapshot: Snapshot, settings: Settings, request: ChatRequest, present: Iterable[Target], wall: float
+    snapshots: Mapping[str, Snapshot],
+    request: ChatRequest,
+    present: Iterable[Target],
+    wall: float,
+    closed: Container[str] = (),
 ) -> Plan:
-    """The catalogue's share of the plan: what fits and is affordable, by context length, largest first."""
+    """The catalogues' share of the plan: what fits and is affordable, by context length, largest first.
+
+    ``snapshots``: by gateway; those ``closed`` serve for prices only.
+    """
     needs = needs_of(request)
     present = set(present)
-    today = datetime.datetime.fromtimestamp(wall, datetime.timezone.utc).date()
-    ceilings = [model.pricing for target in present if (model := snapshot.get(target.model)) is not None]
+    day = today(wall)
+    named = [snapshots[target.gateway].get(target.model) for target in present if target.gateway in snapshots]
+    ceilings = [model.pricing for model in named if model is not None]
     components = _payable(request, needs)
     targets, skipped = [], []
-    for model in sorted(snapshot.models, key=lambda model: -(model.context_length or 0)):
-        target = Target(settings.gateway.name, model.id)
+    listed = [
+        (gateway, model)
+        for gateway, snapshot in snapshots.items()
+        if gateway not in closed
+        for model in snapshot.models
+    ]
+    for gateway, model in sorted(listed, key=lambda entry: -(entry[1].context_length or 0)):
+        target = Target(gateway, model.id)
         if target in present:
             continue
-        reason = unfit(model, needs, today)
+        reason = unfit(model, needs, day)
         if reason is None and not request.allow_any_price:
             reason = _too_dear(model.pricing, ceilings, components, any_named=bool(present))
         if reason is not None:
@@ -68,10 +135,23 @@ def from_catalog(
     return Plan(tuple(targets), tuple(skipped))
 
 
-def unreadable(settings: Settings, error: RouterKitError) -> Skip:
+def in_order(strategy: Strategy, candidates: Sequence[Candidate], outlook: Outlook) -> Sequence[Candidate]:
+    """The candidates as a strategy would try them; the model that the call names stays first."""
+    fixed = sum(candidate.origin is Origin.REQUESTED for candidate in candidates)
+    if len(candidates) - fixed < 2:
+        return candidates
+    return (*candidates[:fixed], *ordered(strategy, candidates[fixed:], outlook))
+
+
+def today(wall: float) -> datetime.date:
+    """The day, in UTC, of a time in Unix seconds."""
+    return datetime.datetime.fromtimestamp(wall, datetime.timezone.utc).date()
+
+
+def unreadable(gateway: Gateway, error: RouterKitError) -> Skip:
     """The entry of a plan whose catalogue could not be had."""
     reason = f"could not be read: {error.code or 'no time left'}"
-    return Skip(Target(settings.gateway.name, "the catalogue"), Origin.CATALOG, reason)
+    return Skip(Target(gateway.name, "the catalogue"), Origin.CATALOG, reason)
 
 
 def _payable(request: ChatRequest, needs: Needs) -> list[str]:
@@ -93,3 +173,7 @@ def _too_dear(price: Pricing, ceilings: list[Pricing], components: list[str], *,
     if not any(ceiling.known for ceiling in ceilings):
         return "not free, and the price of the models named is unknown"
     return None if within(price, ceilings, components) else "dearer than the models named"
+
+
+def _listed(words: Iterable[str]) -> str:
+    return ", ".join(sorted(words))

@@ -1,4 +1,5 @@
-"""What an answer cost, which models cost no more than others, and which have become a lot dearer."""
+"""What a request is expected to cost, what an answer cost, which models cost no more than others, and which have become a
+lot dearer."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from decimal import Decimal
 
 import attrs
 
+from routerkit.core.needs import EXPECTED_ANSWER, MEDIA_TOKENS, Needs
 from routerkit.types.completion import CostSource, Usage
 from routerkit.types.event import PriceJump
 from routerkit.types.model import Model, Pricing
@@ -15,27 +17,110 @@ JUMP = 2
 """A price that rose to more than this many times what it was has jumped; one that was zero, whatever it is now."""
 MAX_JUMPS = 100
 """Jumps that are told of at a time."""
+PER_IMAGE = 50
+"""An image price of at least so many prompt tokens is for a whole image, as OpenRouter's schema has it; a smaller one is for a
+token of an image, and those are among the prompt's. In OpenRouter's list the former are worth a thousand tokens and more, the
+latter equal the prompt price."""
 _ZERO = Decimal(0)
 
 
-def cost_of(usage: Usage, model: Model | None) -> tuple[Decimal | None, CostSource]:
+def expected_cost(model: Model, needs: Needs) -> Decimal | None:
+    """USD that a request is expected to cost with a model, for comparisons; ``None``: prompt or completion price unknown.
+
+    The estimate of the prompt, of which what a cache may hold is read from it, and as long an answer as the request allows,
+    or, where it sets no limit, of ``EXPECTED_ANSWER`` tokens, twice as many with reasoning, or what the model can give at most.
+    With reasoning, half of the answer's tokens are reasoning: what OpenRouter gives it at medium effort. Then the prices of a
+    request and of each image, whose tokens are no longer the prompt's where it has a price of its own.
+    """
+    images = needs.images if _image_price(model.pricing) else 0
+    answer = needs.answer_tokens
+    if not answer:
+        answer = EXPECTED_ANSWER * (2 if needs.reasoning else 1)
+        answer = min(answer, model.max_completion_tokens or answer)
+    return _bill(
+        model.pricing,
+        prompt=max(0, needs.prompt_tokens - images * MEDIA_TOKENS),
+        cached=needs.cached_tokens,
+        completion=answer,
+        reasoning=answer // 2 if needs.reasoning else 0,
+        images=images,
+    )
+
+
+def cost_of(usage: Usage, model: Model | None, images: int = 0) -> tuple[Decimal | None, CostSource]:
     """USD, and where the figure comes from: the gateway's own, else catalogue prices times tokens, else unknown.
 
-    Cached prompt tokens count at their own price where there is one.
+    Tokens read from a cache, written to one, of sound, and of reasoning are parts of the prompt's and the answer's; each counts
+    once, at its own price where there is one. ``images``: how many the request held, where a whole image has a price.
     """
     told = usage.cost
     if told is not None:
         return told, "gateway"
     if model is None or not usage.known:
         return None, "unknown"
-    prices = model.pricing
+    cost = _bill(
+        model.pricing,
+        prompt=usage.prompt_tokens,
+        cached=usage.cached_tokens,
+        written=usage.cache_write_tokens,
+        sound=usage.audio_tokens,
+        completion=usage.completion_tokens,
+        reasoning=usage.reasoning_tokens,
+        images=images,
+    )
+    return cost, "unknown" if cost is None else "catalog"
+
+
+def _bill(
+    prices: Pricing,
+    *,
+    prompt: int,
+    completion: int,
+    cached: int,
+    written: int = 0,
+    sound: int = 0,
+    reasoning: int,
+    images: int,
+) -> Decimal | None:
+    """USD of so many tokens, of which these are some; a part that is more than the whole is the whole."""
     if prices.prompt is None or prices.completion is None:
-        return None, "unknown"
-    cached = min(usage.cached_tokens, usage.prompt_tokens)
-    cached_price = prices.prompt if prices.input_cache_read is None else prices.input_cache_read
-    cost = (usage.prompt_tokens - cached) * prices.prompt + cached * cached_price
-    cost += usage.completion_tokens * prices.completion + (prices.request or _ZERO)
-    return cost, "catalog"
+        return None
+    cached = min(cached, prompt)
+    written = min(written, prompt - cached)
+    sound = min(sound, prompt - cached - written)
+    reasoning = min(reasoning, completion)
+    return (
+        (prompt - cached - written - sound) * prices.prompt
+        + cached * (prices.prompt if prices.input_cache_read is None else prices.input_cache_read)
+        + written * _write_price(prices.prompt, prices.input_cache_write)
+        + sound * (prices.audio or prices.prompt)
+        + (completion - reasoning) * prices.completion
+        + reasoning * (prices.internal_reasoning or prices.completion)
+        + (prices.request or _ZERO)
+        + images * _image_price(prices)
+    )
+
+
+def _write_price(prompt: Decimal, write: Decimal | None) -> Decimal:
+    """USD of a token that is read and written to a cache.
+
+    Less than the prompt price is the price of keeping it, which comes on top: OpenRouter lists that for Gemini, whose cache
+    writes cost "input token price + cache storage price" by its page on prompt caching.
+    """
+    if write is None:
+        return prompt
+    return prompt + write if write < prompt else write
+
+
+def _image_price(prices: Pricing) -> Decimal:
+    """USD of one image; zero where there is no price for whole images."""
+    image = prices.image or _ZERO
+    return image if image >= PER_IMAGE * (prices.prompt or _ZERO) else _ZERO
+
+
+def in_usd(cost: Decimal) -> str:
+    """A cost as people read it, to three figures: ``0.00123 USD``."""
+    return f"{Decimal(f'{cost:.2e}').normalize():f} USD"
 
 
 ALL = tuple(field.name for field in attrs.fields(Pricing))

@@ -7,20 +7,30 @@ another HTTP library in one page.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+
+import attrs
 
 from routerkit.core import call, plan, streaming
+from routerkit.core.access import Access
 from routerkit.core.catalog import CatalogCache, Snapshot
+from routerkit.core.catalog_index import Query
 from routerkit.core.effects import Runtime, Step, emit
 from routerkit.core.health import Health
-from routerkit.errors import APIError, DeadlineExceededError, InvalidRequestError
+from routerkit.core.key_info import read_key_info
+from routerkit.core.keys import Key, ring
+from routerkit.core.needs import needs_of
+from routerkit.core.performance import Scores
+from routerkit.core.strategies import Outlook, Priority, Strategy, needs_scores, strategy_of
+from routerkit.core.usage import Accounts
+from routerkit.errors import APIError, ConfigurationError, DeadlineExceededError, InvalidRequestError
 from routerkit.types.completion import Completion
 from routerkit.types.event import BreakerChanged, Event
+from routerkit.types.key_info import KeyInfo
 from routerkit.types.model import Model
 from routerkit.types.policy import Timeouts
 from routerkit.types.request import ChatRequest
-from routerkit.types.route import Plan, Skip
-from routerkit.types.secret import Credential
+from routerkit.types.route import Candidate, Origin, Plan, Skip, Target
 from routerkit.types.settings import Settings
 
 
@@ -31,24 +41,49 @@ class Router:
     """
 
     def __init__(self, settings: Settings, runtime: Runtime, observed: Callable[[], bool] = lambda: True) -> None:
-        gateway = settings.gateway
-        self.settings = settings
         self.runtime = runtime
         self.observed = observed
-        self.credential = None if settings.api_key is None else Credential(settings.api_key, gateway.base_url)
-        self.key = "" if settings.api_key is None else settings.api_key.fingerprint
-        """The name of the key in cooldowns; empty without one."""
-        self.chat_url = gateway.chat_url
-        self.headers = {"Content-Type": "application/json", **settings.headers()}
-        self._default_plan: Plan | None = None
         self._changes: deque[BreakerChanged] = deque(maxlen=1000)
         self.health = Health(runtime, settings.breaker, settings.retry, self._changes.append)
-        self.catalog = CatalogCache(gateway, runtime, settings.catalog_ttl)
+        self.scores = Scores(runtime)
+        self.accounts = Accounts(runtime)
+        self._catalogs: dict[str, CatalogCache] = {}
+        """By gateway."""
+        self._rings: dict[tuple[str, str], tuple[Key, ...]] = {}
+        """By tenant and gateway."""
+        self._turns: dict[str | None, int] = {}
+        """By tenant, how many calls strategies have ordered."""
+        self._settle(settings)
+
+    def _settle(self, settings: Settings) -> None:
+        self.settings = settings
+        self.access = {gateway.name: self._reach(gateway.name) for gateway in settings.gateways}
+        """How each gateway is reached, in their order."""
+        self.strategy = _unless_priority(strategy_of(settings.strategy))
+        """``None``: targets are tried in the order of the plan."""
+        fallback = settings.fallback_strategy
+        self.fallback_strategy = None if fallback is None else strategy_of(fallback)
+        """``None``: the order stays after a failure."""
+        strategies = (self.strategy, self.fallback_strategy)
+        self.scored = any(strategy is not None and needs_scores(strategy) for strategy in strategies)
+        """Whether a strategy looks at the scores of targets."""
+        self._default_plan: Plan | None = None
+
+    def _reach(self, name: str) -> Access:
+        settings, owner = self.settings, self.settings.tenant or ""
+        gateway = next(gateway for gateway in settings.gateways if gateway.name == name)
+        # In dev mode nothing asks for a key, the list of models no more than the rest.
+        listing = gateway if settings.dev_mode is None else attrs.evolve(gateway, key_required=False)
+        catalog = self._catalogs.setdefault(name, CatalogCache(listing, self.runtime, settings.catalog_ttl))
+        keys = self._rings.setdefault((owner, name), ring(gateway, settings.keys.get(name, ()), owner))
+        return Access(gateway, {"Content-Type": "application/json", **settings.headers(gateway)}, keys, catalog)
 
     def sharing(self, settings: Settings) -> Router:
-        """A router for the same gateway and key with other settings, which shares health and catalogue with this one."""
-        other = Router(settings, self.runtime, self.observed)
-        other.health, other.catalog, other._changes = self.health, self.catalog, self._changes
+        """A router for the same gateways with other settings, which shares health and catalogues with this one; and the keys too,
+        unless the settings are those of another tenant."""
+        other = Router.__new__(Router)
+        other.__dict__.update(self.__dict__)
+        other._settle(settings)
         return other
 
     def complete(self, request: ChatRequest) -> Step[Completion]:
@@ -60,51 +95,141 @@ class Router:
         content, StreamInterruptedError after it."""
         return streaming.stream(self, request)
 
-    def models(self, timeouts: Timeouts, *, refresh: bool = False) -> Step[tuple[Model, ...]]:
-        """The gateway's catalogue. Raises APIError, DeadlineExceededError."""
-        snapshot = yield from self.snapshot(timeouts, refresh=refresh)
-        return snapshot.models
+    def check(self, request: ChatRequest) -> None:
+        """Raises InvalidRequestError for a request that no gateway understands, ConfigurationError where a tenant must be named."""
+        if self.settings.tenants:
+            raise ConfigurationError("this client has tenants: say which one asks, with client.tenant(name)")
+        if request.features:
+            plan.check_features(self.settings, request)
+
+    def models(
+        self, timeouts: Timeouts, query: Query | None = None, *, refresh: bool = False
+    ) -> Step[tuple[Model, ...]]:
+        """The gateways' catalogues, one after the other; of them what a query finds.
+
+        Raises APIError, DeadlineExceededError when none of them can be had.
+        """
+        snapshots = yield from self.read_catalogs(timeouts, refresh=refresh)
+        found = [snapshot.models if query is None else snapshot.index.find(query) for snapshot in snapshots.values()]
+        return found[0] if len(found) == 1 else tuple(model for models in found for model in models)
 
     def model(self, model: str, timeouts: Timeouts) -> Step[Model]:
-        """One entry of the catalogue. Raises InvalidRequestError when there is none."""
-        snapshot = yield from self.snapshot(timeouts)
-        found = snapshot.get(model)
-        if found is None:
-            raise InvalidRequestError(f"model={model!r}: not in the catalogue of {self.settings.gateway.name}")
-        return found
+        """One entry of the catalogues, by its id on the first gateway that lists it. Raises InvalidRequestError when none does."""
+        snapshots = yield from self.read_catalogs(timeouts)
+        for candidate in plan.named(self.settings, ChatRequest.build("", model=model, fallback_models=())).targets:
+            snapshot = snapshots.get(candidate.gateway)
+            found = (
+                None if snapshot is None or candidate.origin is not Origin.REQUESTED else snapshot.get(candidate.model)
+            )
+            if found is not None:
+                return found
+        raise InvalidRequestError(f"model={model!r}: not in the catalogue of {' or '.join(self.access)}")
+
+    def key_info(self, timeouts: Timeouts, gateway: str | None = None, key: str | None = None) -> Step[KeyInfo]:
+        """What a gateway tells about a key: of the first gateway that tells anything, the first key, unless others are named.
+
+        ``key``: a fingerprint. Raises InvalidRequestError, APIError, DeadlineExceededError.
+        """
+        if self.settings.tenants:
+            raise ConfigurationError("this client has tenants: say whose key is meant, with client.tenant(name)")
+        if gateway is not None and gateway not in self.access:
+            raise InvalidRequestError(f"gateway={gateway!r}: not among {', '.join(self.access)}")
+        telling = [name for name, access in self.access.items() if access.gateway.key_path]
+        access = self.access[gateway or next(iter(telling or self.access))]
+        for each in access.keys:
+            credential = each.credential
+            if credential is not None and key in (None, credential.secret.fingerprint):
+                return (yield from read_key_info(access.gateway, credential, timeouts, self.runtime))
+        what = "it has none" if key is None else f"none has the fingerprint {key!r}"
+        raise InvalidRequestError(f"the key of {access.gateway.name}: {what}")
 
     def explain(self, request: ChatRequest) -> Step[Plan]:
-        """The plan of a request, catalogue included, without sending it. Waits for the catalogue when none is in memory."""
+        """The plan of a request, catalogues included, without sending it. Waits for catalogues that are not in memory."""
+        self.check(request)
         chosen = self.named(request)
-        named = [each.target for each in chosen.targets]
-        try:
-            snapshot = yield from self.snapshot(request.timeouts)
-        except (APIError, DeadlineExceededError) as error:
-            rest = Plan((), (plan.unreadable(self.settings, error),))
-        else:
-            rest = plan.from_catalog(snapshot, self.settings, request, named, self.runtime.wall())
+        failed: list[Skip] = []
+        yield from self._read_each(request.timeouts, failed)
+        rest = Plan()
+        if "models" not in request.params:
+            closed = {name for name, access in self.access.items() if plan.lacks(access.gateway, request)}
+            present = [each.target for each in chosen.targets]
+            rest = plan.from_catalog(self.snapshots(), request, present, self.runtime.wall(), closed)
         targets, skipped = [], [*chosen.skipped]
         now = self.runtime.monotonic()
-        for each in (*chosen.targets, *rest.targets):
-            refusal = self.health.peek(each.target, self.key)
+        for each in (*self._in_order(chosen.targets, request), *self._in_order(rest.targets, request)):
+            refusal = self.health.peek(each.target, self.access[each.gateway].keys)
             if refusal is None:
                 targets.append(each)
             else:
                 wait = None if refusal.retry_at is None else max(0.0, refusal.retry_at - now)
                 skipped.append(Skip(each.target, each.origin, refusal.reason, wait))
-        return Plan(tuple(targets), (*skipped, *rest.skipped))
+        return Plan(tuple(targets), (*skipped, *rest.skipped, *failed))
+
+    def _in_order(self, candidates: Sequence[Candidate], request: ChatRequest) -> Sequence[Candidate]:
+        if self.strategy is None:
+            return candidates
+        return plan.in_order(self.strategy, candidates, self.outlook(request, counted=False))
 
     def named(self, request: ChatRequest) -> Plan:
         """The targets that a request and the settings name; those of the settings alone are drawn once."""
         if request.model is not None or request.fallback_models is not None or "models" in request.params:
             return plan.named(self.settings, request)
+        if request.features:
+            return plan.named(self.settings, request)
         if self._default_plan is None:
             self._default_plan = plan.named(self.settings, request)
         return self._default_plan
 
-    def snapshot(self, timeouts: Timeouts, *, refresh: bool = False) -> Step[Snapshot]:
+    def entry(self, target: Target) -> Model | None:
+        """What the catalogue in memory says of a target; ``None``: nothing."""
+        snapshot = self.access[target.gateway].catalog.peek()
+        return None if snapshot is None else snapshot.get(target.model)
+
+    def outlook(self, request: ChatRequest, *, counted: bool = True) -> Outlook:
+        """What a strategy may look at; ``counted``: for a call, of which strategies may take turns."""
+        owner = self.settings.tenant
+        turn = self._turns.get(owner, 0)
+        if counted:
+            self._turns[owner] = turn + 1
+        needs, day = needs_of(request), plan.today(self.runtime.wall())
+        return Outlook(request, needs, self.entry, self.scores.get, self.runtime.random, turn, day)
+
+    def snapshots(self) -> dict[str, Snapshot]:
+        """The catalogues in memory, by gateway."""
+        kept = {name: access.catalog.peek() for name, access in self.access.items()}
+        return {name: snapshot for name, snapshot in kept.items() if snapshot is not None}
+
+    def read_catalogs(self, timeouts: Timeouts, *, refresh: bool = False) -> Step[dict[str, Snapshot]]:
+        """All catalogues that can be had, by gateway. Raises the first gateway's error when there is none."""
+        failed: list[Skip] = []
+        error = yield from self._read_each(timeouts, failed, refresh=refresh)
+        snapshots = self.snapshots()
+        if error is not None and (len(failed) == len(self.access) or not snapshots):
+            raise error
+        return snapshots
+
+    def _read_each(
+        self, timeouts: Timeouts, failed: list[Skip], *, refresh: bool = False
+    ) -> Step[APIError | DeadlineExceededError | None]:
+        """Have every catalogue in memory, each within its share of the time; the first error, if there was any."""
+        first: APIError | DeadlineExceededError | None = None
         deadline = self.runtime.monotonic() + timeouts.total
-        return self.catalog.get(self.credential, timeouts, deadline, refresh=refresh)
+        for place, access in enumerate(self.access.values()):
+            now = self.runtime.monotonic()
+            until = now + (deadline - now) / (len(self.access) - place)
+            try:
+                yield from access.catalog.get(access.credential, timeouts, until, refresh=refresh)
+            except (APIError, DeadlineExceededError) as error:
+                first = first or error
+                failed.append(plan.unreadable(access.gateway, error))
+        return first
+
+    def score(
+        self, target: Target, *, ok: bool, first_token: float | None, duration: float, tokens: int | None
+    ) -> None:
+        """Enter an attempt into the scores, if a strategy looks at them."""
+        if self.scored:
+            self.scores.observe(target, ok=ok, first_token=first_token, duration=duration, tokens=tokens)
 
     @property
     def news(self) -> bool:
@@ -127,6 +252,16 @@ class Router:
                 return
 
     def forked(self) -> None:
-        """In a forked child: locks and fetches of the parent are not ours."""
+        """In a forked child: locks, fetches and attempts under way of the parent are not ours."""
         self.health.forget_lock()
-        self.catalog.forget_fetch()
+        self.scores.forget_lock()
+        self.accounts.forget_lock()
+        for catalog in self._catalogs.values():
+            catalog.forget_fetch()
+        for keys in self._rings.values():
+            for key in keys:
+                key.forget()
+
+
+def _unless_priority(strategy: Strategy) -> Strategy | None:
+    return None if isinstance(strategy, Priority) else strategy

@@ -9,6 +9,7 @@ caller asked for it (``on_interrupt``), the next model's turn behind a marker. A
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING
 
 import attrs
@@ -30,7 +31,16 @@ from routerkit.core.intake import Intake
 from routerkit.core.verdict import OK, Signal, classify
 from routerkit.core.verdict_table import Ending
 from routerkit.errors import DeadlineExceededError, RouterKitError, StreamInterruptedError
-from routerkit.types.completion import Chunk, Completion, CostSource, StreamMarker, StreamReset, StreamSeam
+from routerkit.types.completion import (
+    Chunk,
+    Completion,
+    CostSource,
+    StreamMarker,
+    StreamReset,
+    StreamSeam,
+    Usage,
+    usage_of,
+)
 from routerkit.types.route import Route
 from routerkit.types.verdict import Billing, Blame, Sample, Verdict
 
@@ -52,6 +62,7 @@ class Ended:
     route: Route
     cost: Decimal | None
     cost_source: CostSource
+    usage: Usage
     mock: bool
     notes: tuple[str, ...]
 
@@ -89,7 +100,7 @@ def begin(call: Call, trial: Trial) -> Step[Result[Intake]]:
         return Result(response)
     if response.status == 200 and response.headers.get("content-type", "").startswith("text/event-stream"):
         trial.admission.reached()
-    intake = Intake(trial, response, call.signal)
+    intake = Intake(trial, response, partial(call.signal, trial))
     signal: Signal | None = Signal(ending=Ending.CANCELLED)
     try:
         yield from _advance(call, intake)
@@ -105,6 +116,7 @@ def begin(call: Call, trial: Trial) -> Step[Result[Intake]]:
     trial.first_token = now - trial.admission.started
     slow = trial.first_token > call.router.settings.breaker.slow_first_token
     trial.admission.settle(Sample.SLOW if slow else Sample.OK, Blame.MODEL if slow else Blame.NOBODY)
+    trial.streaming = True
     return Result(OK, intake)
 
 
@@ -123,6 +135,7 @@ def _flow(call: Call, intake: Intake) -> Step[Signal | None]:
                 break
             yield from _advance(call, intake)
     finally:
+        intake.trial.admission.release()
         yield from close(intake.handle, reusable=signal is None)
         if signal is not None and signal.ending is Ending.CANCELLED:
             yield from call.record(intake.trial, classify(signal))
@@ -205,10 +218,10 @@ def _broken(call: Call, intake: Intake, failure: TransportFailure, ending: Endin
     if failure.failure is Failure.READ_TIMEOUT and ending is Ending.DEADLINE:
         return call.late_signal(intake.trial, failure.sent)
     if failure.lag > MAX_LAG:
-        return call.signal(ending=Ending.LAGGED)
+        return call.signal(intake.trial, ending=Ending.LAGGED)
     if failure.failure is Failure.READ_TIMEOUT and ending is not None:
-        return call.signal(ending=ending)
-    return call.signal(failure=failure.failure, sent=failure.sent)
+        return call.signal(intake.trial, ending=ending)
+    return call.signal(intake.trial, failure=failure.failure, sent=failure.sent)
 
 
 def _interrupted(call: Call, intake: Intake, signal: Signal) -> Step[tuple[Verdict, StreamInterruptedError]]:
@@ -216,12 +229,14 @@ def _interrupted(call: Call, intake: Intake, signal: Signal) -> Step[tuple[Verdi
     verdict = attrs.evolve(classify(signal), billing=Billing.CONFIRMED)
     trial = intake.trial
     target = trial.candidate.target
+    if verdict.sample is not Sample.NEUTRAL:
+        call.score(trial, ok=False)
     if verdict.blame in (Blame.MODEL, Blame.GATEWAY):
         trial.admission.broke(verdict.sample)
-        call.router.health.cool(target, call.router.key, verdict, signal.status)
+        call.router.health.cool(target, trial.admission.key, verdict, signal.status)
     yield from call.record(trial, verdict)
     text = "".join(chunk.text for chunk in intake.chunks)
-    cause = api_error(verdict, signal, target, key=call.router.settings.api_key)
+    cause = api_error(verdict, signal, target, key=trial.admission.key.secret)
     call.ledger.failures.append((verdict, cause))
     error = StreamInterruptedError(
         f"{target}: the stream broke off after {len(text)} characters: {verdict.code}; what arrived is in .partial_text",
@@ -243,15 +258,15 @@ def _interrupted(call: Call, intake: Intake, signal: Signal) -> Step[tuple[Verdi
 def _ended(call: Call, intake: Intake) -> Ended:
     target = intake.trial.candidate.target
     served = dict.fromkeys(chunk.model for chunk in reversed(intake.chunks) if chunk.model)
-    told = {"usage": None, "model": next(iter(served), None)}
-    for chunk in reversed(intake.chunks):
-        if isinstance(chunk.raw.get("usage"), dict):
-            told["usage"] = chunk.raw["usage"]
-            break
-    cost, source = call.cost(told, target.model)
+    usage = next(
+        (usage_of(chunk.raw) for chunk in reversed(intake.chunks) if isinstance(chunk.raw.get("usage"), dict)),
+        Usage({}),
+    )
+    call.score(intake.trial, ok=True, tokens=usage.completion_tokens)
+    cost, source = call.cost(usage, next(iter(served), None), target)
     notes = (*intake.notes, "model_changed") if len(served) > 1 else intake.notes
     route = call.ledger.route(call.now(), cost)
-    return Ended(intake.chunks, target.model, target.gateway, route, cost, source, intake.mock, notes)
+    return Ended(intake.chunks, target.model, target.gateway, route, cost, source, usage, intake.mock, notes)
 
 
 def _order(call: Call, trial: Trial) -> Open:

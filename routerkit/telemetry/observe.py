@@ -59,6 +59,11 @@ def record(event: Event) -> None:
         level = logging.WARNING if event.state is BreakerState.OPEN else logging.INFO
         log.log(level, "breaker of %s: %s", event.scope, event.state)
     elif isinstance(event, CatalogRefreshed):
+        if event.partial is not None:
+            log.warning(
+                "catalogue of %s is incomplete: one of its two lists could not be read (%s); %d models",
+                *(event.gateway, event.partial, event.models),
+            )
         if event.error is None:
             log.debug("catalogue of %s: %d models, %d entries unusable", event.gateway, event.models, event.dropped)
             for jump in event.jumps:

@@ -23,6 +23,7 @@ from routerkit.testing.gateway import ScriptedGateway
 from routerkit.testing.tape import Line, Playback, Tape
 from routerkit.transport.carrier import carried
 from routerkit.transport.failures import destination, headers_of
+from routerkit.types.secret import origin_of
 from routerkit.types.verdict import Sent
 
 T = TypeVar("T")
@@ -51,6 +52,15 @@ class ScriptedTransport(ScriptedGateway):
         self._streams: set[Playback] = set()
         self._unsent: dict[str, TransportFailure] = {}
         """Per model, the fault that kept its last request from being sent."""
+        self._others: dict[str, ScriptedTransport] = {}
+        """By origin."""
+
+    def at(self, url: str) -> ScriptedTransport:
+        """What answers in the place of this one for the origin of a URL, as another gateway: with its own scripts, its own
+        catalogue, its own list of requests. The same each time it is asked for."""
+        other = self._others.setdefault(origin_of(url), ScriptedTransport())
+        other._idle = self._idle
+        return other
 
     def script(self, model: str, *answers: Reply | NetworkFault | TransportFailure, once: bool = False) -> None:
         """Answer chat requests for a model with these replies and faults in turn, dropping what was scripted before.
@@ -77,6 +87,8 @@ class ScriptedTransport(ScriptedGateway):
         """In a forked child: another thread of the parent may have held the lock. Clients call it."""
         self._changed = threading.Condition()
         self._idle.clear()
+        for other in self._others.values():
+            other.forked()
 
     def _carry_out(self, effect: Effect) -> Step[Any]:
         if isinstance(effect, Send):
@@ -122,6 +134,9 @@ class ScriptedTransport(ScriptedGateway):
     def _exchange(self, order: Send | Open, encoding: str) -> Playback:
         """Have a request answered. Raises TransportFailure when it may not be sent, and what the reply raises."""
         request = order.request
+        other = self._others.get(destination(request.url).origin)
+        if other is not None:
+            return other._exchange(order, encoding)
         headers = list(headers_of(request, encoding).items())
         to = destination(request.url)
         with self._changed:

@@ -14,7 +14,7 @@ import socket
 import ssl
 import sys
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, TypeVar
@@ -42,9 +42,17 @@ from routerkit.core.effects import Failure, HttpRequest, StreamResponse, Transpo
 from routerkit.transport.addresses import AddressNotAllowedError, check_public
 from routerkit.transport.aiohttp_reader import ResponseReader
 from routerkit.transport.body import decoded
-from routerkit.transport.failures import KEEPALIVE_IDLE, READ_SIZE, headers_of, is_local, is_readable, name_of
-from routerkit.transport.proxies import proxy_for
-from routerkit.transport.tls import tls_context
+from routerkit.transport.failures import (
+    KEEPALIVE_IDLE,
+    READ_SIZE,
+    destination,
+    headers_of,
+    is_local,
+    is_readable,
+    name_of,
+)
+from routerkit.transport.origins import Origin, Origins
+from routerkit.types.gateway import Gateway
 from routerkit.types.verdict import Sent
 
 if sys.version_info >= (3, 11):
@@ -207,21 +215,25 @@ def _forget_all() -> None:
 class AiohttpTransport:
     """One per client, for all its tasks and event loops."""
 
-    def __init__(self, base_url: str, ca_file: str | None = None, *, block_private: bool = False) -> None:
-        """Raises ConfigurationError for a proxy that cannot be used or an unreadable ``ca_file``."""
-        self._proxy = proxy_for(base_url, block_private=block_private)
-        self._block_private = block_private
-        self._tls: ssl.SSLContext | bool = True
-        if base_url.startswith("https:") or ca_file is not None:
-            self._tls = tls_context(ca_file)
+    def __init__(self, gateways: Sequence[Gateway]) -> None:
+        """For exchanges with these gateways and with nobody else.
+
+        Raises ConfigurationError for a proxy that cannot be used, and for gateways that do not go together.
+        """
+        self._origins = Origins(gateways)
         self._process = os.getpid()
-        self._homes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Home] = weakref.WeakKeyDictionary()
+        self._homes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _Home]] = (
+            weakref.WeakKeyDictionary()
+        )
+        """By loop and origin."""
         _living.add(self)
 
     async def send(self, order: effects.Send) -> effects.HttpResponse:
         """One exchange, the body read whole. Raises TransportFailure."""
         exchange = Exchange()
-        response = await exchange.begin(await self._home(), order, "gzip")
+        headers = headers_of(order.request, "gzip")
+        home = await self._home(destination(order.request.url).origin)
+        response = await exchange.begin(home, order, headers)
         data = await exchange.whole(order)
         encodings = response.headers.getall("Content-Encoding", ())
         body = decoded(data, ", ".join(encodings), order.max_bytes, response.status) if encodings else data
@@ -229,16 +241,17 @@ class AiohttpTransport:
 
     async def open(self, order: effects.Open) -> StreamResponse:
         """One exchange up to the headers. Raises TransportFailure."""
-        exchange, home = Exchange(), await self._home()
-        response = await exchange.begin(home, order, "identity")
+        exchange = Exchange()
+        headers = headers_of(order.request, "identity")
+        home = await self._home(destination(order.request.url).origin)
+        response = await exchange.begin(home, order, headers)
         home.streams.add(response)
         exchange.held = True
         return StreamResponse(response.status, response.headers, exchange)
 
     async def close(self) -> None:
-        """Close the session of the running loop, and forget those of loops that have ended."""
-        home = self._homes.pop(asyncio.get_running_loop(), None)
-        if home is not None:
+        """Close the sessions of the running loop, and forget those of loops that have ended."""
+        for home in self._homes.pop(asyncio.get_running_loop(), {}).values():
             await home.keeper.aclose()
         self._leave_ended()
 
@@ -248,19 +261,22 @@ class AiohttpTransport:
         Closing a connection would take it out of the parent's selector, which the child shares.
         """
         self._process = os.getpid()
-        homes, self._homes = self._homes, weakref.WeakKeyDictionary()
-        for home in homes.values():
-            home.leave()
+        every, self._homes = self._homes, weakref.WeakKeyDictionary()
+        for homes in every.values():
+            _leave(homes)
 
-    async def _home(self) -> _Home:
-        """The running loop's."""
+    async def _home(self, url: str) -> _Home:
+        """The running loop's, for an origin. Raises TransportFailure when no gateway is there."""
         if self._process != os.getpid():
             self.forget()
         loop = asyncio.get_running_loop()
-        home = self._homes.get(loop)
+        homes = self._homes.get(loop)
+        home = homes.get(url) if homes else None
         if home is None or home.session.closed:
+            origin = self._origins.at(url)
+            made = _Home(origin, self._origins.tls(origin))
             self._leave_ended()
-            home = self._homes[loop] = _Home(self._proxy, self._tls, self._block_private)
+            home = self._homes.setdefault(loop, {})[url] = made
             await home.keeper.__anext__()
         return home
 
@@ -268,16 +284,18 @@ class AiohttpTransport:
         for reference in self._homes.keyrefs():
             loop = reference()
             if loop is not None and loop.is_closed():
-                self._homes.pop(loop).leave()
+                _leave(self._homes.pop(loop))
 
 
 class _Home:
-    """What belongs to one event loop: a session, the streams that are open on it, and its keeper."""
+    """What belongs to one event loop and one origin: a session, the streams that are open on it, and its keeper."""
 
-    def __init__(self, proxy: str | None, tls: ssl.SSLContext | bool, block_private: bool) -> None:
+    def __init__(self, origin: Origin, tls: ssl.SSLContext | None) -> None:
         # Lookups are shared by those who wait for them, and not kept: the system does that, and knows for how long.
-        options: dict[str, Any] = {"limit": 0, "keepalive_timeout": KEEPALIVE_IDLE, "ssl": tls, "ttl_dns_cache": 0}
-        if block_private:
+        options: dict[str, Any] = {"limit": 0, "keepalive_timeout": KEEPALIVE_IDLE, "ttl_dns_cache": 0}
+        if tls is not None:
+            options["ssl"] = tls
+        if origin.block_private:
             options.update(resolver=_PublicResolver(), socket_factory=_public_socket)
         self.session = ClientSession(
             connector=Connector(**options),
@@ -289,7 +307,7 @@ class _Home:
         self.session._retry_connection = False  # it would send a GET again, unseen
         self.streams: weakref.WeakSet[ClientResponse] = weakref.WeakSet()
         self.keeper = _keeper(self.session, self.streams)
-        self._proxy = proxy
+        self._proxy = origin.proxy
 
     def ask(self, request: HttpRequest, headers: dict[str, str]) -> Awaitable[ClientResponse]:
         """Send a request and wait for the head of its answer."""
@@ -306,6 +324,11 @@ class _Home:
         self.session.detach()
         with contextlib.suppress(StopIteration):
             self.keeper.aclose().send(None)
+
+
+def _leave(homes: dict[str, _Home]) -> None:
+    for home in homes.values():
+        home.leave()
 
 
 async def _keeper(session: ClientSession, streams: Iterable[ClientResponse]) -> AsyncGenerator[None, None]:
@@ -331,9 +354,8 @@ class Exchange:
         if self.held:
             self.abandon()
 
-    async def begin(self, home: _Home, order: effects.Send | effects.Open, encoding: str) -> ClientResponse:
+    async def begin(self, home: _Home, order: effects.Send | effects.Open, headers: dict[str, str]) -> ClientResponse:
         """Send the request and read the answer's head. Raises TransportFailure."""
-        headers = headers_of(order.request, encoding)
         self._loop = asyncio.get_running_loop()
         now = self._loop.time()
         self._progress = _Progress(order.connect, order.first_byte, now + order.total, order.request.fresh)

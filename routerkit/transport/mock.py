@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
-from importlib import resources
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 import attrs
@@ -18,7 +17,6 @@ import orjson
 
 from routerkit.core import mock
 from routerkit.core.answer import has_content
-from routerkit.core.catalog import parse_catalog
 from routerkit.core.effects import (
     Close,
     Effect,
@@ -34,7 +32,10 @@ from routerkit.core.effects import (
     sleep,
 )
 from routerkit.core.json_schema import UnsatisfiableSchemaError
+from routerkit.core.listing import parse_catalog
+from routerkit.errors import ConfigurationError
 from routerkit.transport.carrier import carried
+from routerkit.transport.mock_pages import Page, catalog, pages_of
 from routerkit.types.fault import Fault
 from routerkit.types.gateway import Gateway
 from routerkit.types.model import Model
@@ -62,15 +63,21 @@ T = TypeVar("T")
 class MockTransport:
     """One per client, for all its threads and tasks."""
 
-    def __init__(self, dev: DevMode, gateway: Gateway) -> None:
+    def __init__(self, dev: DevMode, gateways: Sequence[Gateway]) -> None:
+        """Raises ConfigurationError for a fault of a gateway that is none of these."""
         self._pace = dev.pace
-        self._script = [_Entry(fault, fault.times) for fault in dev.script]
-        self._unsent: dict[str, Fault] = {}
-        """Per model, the fault that kept its last attempt from being sent."""
+        self._script = [_Entry(_checked(fault, gateways), fault.times) for fault in dev.script]
+        self._unsent: dict[tuple[str, str], Fault] = {}
+        """Per URL and model, the fault that kept its last attempt from being sent."""
         self._lock = threading.Lock()
-        self._catalog_url = gateway.catalog_url
+        self._names: dict[str, list[str]] = {}
+        """Which gateways answer at a chat URL."""
+        self._pages: dict[str, Page] = {}
+        """What is told at a URL, beside answers."""
+        for gateway in gateways:
+            self._names.setdefault(gateway.chat_url, []).append(gateway.name)
+            self._pages.update(pages_of(gateway))
         self._models: dict[str, Model] | None = None
-        self._catalog = b""
         self._reminded = float("-inf")
 
     def carry(self, step: Step[T]) -> Step[T]:
@@ -89,14 +96,19 @@ class MockTransport:
         return (yield effect)
 
     def _send(self, order: Send) -> Step[HttpResponse]:
-        if order.request.url == self._catalog_url:
-            self._load()
-            return HttpResponse(200, {}, self._catalog, mock=True)
+        if order.request.method == "GET":
+            return self._told(order.request.url)
         body, fault = yield from self._received(order.request, order.first_byte)
         status, headers, answer = self._answer(body, fault)
         if status == 200 and (fault.cut_after is not None or fault.error_after is not None):
             raise TransportFailure(Failure.TRUNCATED, Sent.RESPONDED, detail="dev_script", status=200)
         return HttpResponse(status, headers, orjson.dumps(answer), mock=True)
+
+    def _told(self, url: str) -> HttpResponse:
+        page = self._pages.get(url)
+        if page is None:
+            return HttpResponse(404, {}, orjson.dumps(mock.error(404, "dev mode: nothing is here")), mock=True)
+        return HttpResponse(200, {}, orjson.dumps(page()), mock=True)
 
     def _open(self, order: Open) -> Step[StreamResponse]:
         body, fault = yield from self._received(order.request, order.first_byte)
@@ -107,7 +119,7 @@ class MockTransport:
     def _received(self, request: HttpRequest, patience: float) -> Step[tuple[dict[str, Any], Fault]]:
         """The request, and what is to go wrong with it."""
         body: dict[str, Any] = orjson.loads(request.body or b"{}")
-        fault = self._next_fault(str(body.get("model")), again=request.fresh)
+        fault = self._next_fault(request.url, str(body.get("model")), again=request.fresh)
         self._remind()
         if fault.delay:
             yield from sleep(min(fault.delay, patience))
@@ -118,17 +130,18 @@ class MockTransport:
             raise TransportFailure(failure, sent, detail="dev_script")
         return body, fault
 
-    def _next_fault(self, model: str, *, again: bool) -> Fault:
-        """The first fault of the script that is meant for this model; used up by it."""
+    def _next_fault(self, url: str, model: str, *, again: bool) -> Fault:
+        """The first fault of the script that is meant for this gateway and model; used up by it."""
+        names = self._names.get(url, ())
         with self._lock:
-            unsent = self._unsent.pop(model, None)
+            unsent = self._unsent.pop((url, model), None)
             if again and unsent is not None:
                 return unsent  # the same attempt, on a new connection
             for entry in self._script:
-                if entry.left and entry.fault.model in (None, model):
+                if entry.left and entry.meets(names, model):
                     entry.left -= 1
                     if entry.fault.network is not None and _NETWORK[entry.fault.network][1] is Sent.NOT_SENT:
-                        self._unsent[model] = entry.fault
+                        self._unsent[url, model] = entry.fault
                     return entry.fault
         return _NO_FAULT
 
@@ -150,8 +163,7 @@ class MockTransport:
 
     def _load(self) -> dict[str, Model]:
         if self._models is None:
-            self._catalog = resources.files("routerkit.transport").joinpath("mock_models.json").read_bytes()
-            models, _ = parse_catalog(orjson.loads(self._catalog))
+            models, _ = parse_catalog(catalog())
             self._models = {model.id: model for model in models}
         return self._models
 
@@ -170,6 +182,17 @@ class MockTransport:
 class _Entry:
     fault: Fault
     left: int
+
+    def meets(self, gateways: Sequence[str], model: str) -> bool:
+        fault = self.fault
+        return fault.model in (None, model) and (fault.gateway is None or fault.gateway in gateways)
+
+
+def _checked(fault: Fault, gateways: Sequence[Gateway]) -> Fault:
+    names = [gateway.name for gateway in gateways]
+    if fault.gateway is not None and fault.gateway not in names:
+        raise ConfigurationError(f"dev_script: gateway={fault.gateway!r}: must be one of {', '.join(names)}")
+    return fault
 
 
 class MockStream:

@@ -1,4 +1,4 @@
-"""The proxy that the environment names, looked up once, when a client first connects."""
+"""The proxy that the environment names, looked up once for each gateway, when a client first connects."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def proxy_for(url: str, *, block_private: bool = False) -> str | None:
         del proxy, proxies  # error trackers show the locals of frames, and these may hold a password
         raise ConfigurationError(
             "Gateway(block_private=True): HTTPS_PROXY or ALL_PROXY names a proxy, which looks up addresses itself, so they cannot"
-            " be checked; list the gateway's host in NO_PROXY, or have the proxy refuse private addresses"
+            f" be checked; list {host} in NO_PROXY, or have the proxy refuse private addresses"
         )
     if "://" not in proxy:
         proxy = f"http://{proxy}"

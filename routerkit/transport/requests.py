@@ -12,7 +12,7 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http.client import HTTPException, RemoteDisconnected
 from typing import Any, TypeVar
 
@@ -26,8 +26,9 @@ from routerkit.transport.addresses import AddressNotAllowedError
 from routerkit.transport.body import decoded
 from routerkit.transport.failures import destination, headers_of, is_local, name_of
 from routerkit.transport.http1 import MAX_INTERIM, Head, MalformedError, TruncatedError, parse_head, request_bytes
-from routerkit.transport.proxies import proxy_for
+from routerkit.transport.origins import Origins
 from routerkit.transport.sockets import Clock, Pool, TLSPool
+from routerkit.types.gateway import Gateway
 from routerkit.types.verdict import Sent
 
 PARTING = 0.01
@@ -54,12 +55,12 @@ class RequestsTransport:
 
     _pools: dict[str, Pool]
 
-    def __init__(self, base_url: str, ca_file: str | None = None, *, block_private: bool = False) -> None:
-        """Raises ConfigurationError for a proxy that cannot be used."""
-        self._ca_file = ca_file
-        self._block_private = block_private
-        self._proxy = proxy_for(base_url, block_private=block_private)
-        self._tls: ssl.SSLContext | None = None
+    def __init__(self, gateways: Sequence[Gateway]) -> None:
+        """For exchanges with these gateways and with nobody else.
+
+        Raises ConfigurationError for a proxy that cannot be used, and for gateways that do not go together.
+        """
+        self._origins = Origins(gateways)
         self._start()
 
     def send(self, order: effects.Send) -> effects.HttpResponse:
@@ -75,7 +76,10 @@ class RequestsTransport:
         return StreamResponse(exchange.status, exchange.headers, exchange)
 
     def pool(self, origin: str) -> Pool:
-        """The connections to an origin. Raises ConfigurationError for an unreadable ``ca_file``."""
+        """The connections to an origin.
+
+        Raises TransportFailure when no gateway is there, ConfigurationError for an unreadable ``ca_file``.
+        """
         if self._process != os.getpid():
             self.forget()
         pool = self._pools.get(origin)
@@ -86,8 +90,7 @@ class RequestsTransport:
     def close(self) -> None:
         """Close idle connections. Those in use close when they are given back."""
         pools, self._pools = self._pools, {}
-        self._adapter.close()
-        for pool in pools.values():  # the adapter forgets them only, and an error's traceback may hold one
+        for pool in pools.values():
             pool.close()
 
     def forget(self) -> None:
@@ -99,22 +102,19 @@ class RequestsTransport:
 
     def _start(self) -> None:
         self._process = os.getpid()
-        self._adapter = Adapter(pool_maxsize=1)
         self._pools = {}
 
-    def _new_pool(self, origin: str) -> Pool:
-        options: dict[str, Any] = {}
-        if origin.startswith("https:"):
-            if self._tls is None:
-                from routerkit.transport.tls import tls_context
-
-                self._tls = tls_context(self._ca_file)
-            options["ssl_context"] = self._tls
-        manager = self._adapter.poolmanager
-        if self._proxy is not None:
-            manager = self._adapter.proxy_manager_for(self._proxy, proxy_ssl_context=self._tls)
-        pool: Any = manager.connection_from_url(origin, pool_kwargs={**manager.connection_pool_kw, **options})
-        pool.block_private = self._block_private
+    def _new_pool(self, url: str) -> Pool:
+        origin = self._origins.at(url)
+        tls = self._origins.tls(origin)
+        # An adapter for each: one keeps a single manager for a proxy, with the TLS of whoever came first.
+        adapter = Adapter(pool_maxsize=1)
+        manager = adapter.poolmanager
+        if origin.proxy is not None:
+            manager = adapter.proxy_manager_for(origin.proxy, proxy_ssl_context=tls)
+        options = {} if tls is None else {"ssl_context": tls}
+        pool: Any = manager.connection_from_url(url, pool_kwargs={**manager.connection_pool_kw, **options})
+        pool.block_private = origin.block_private
         return pool  # type: ignore[no-any-return]
 
 

@@ -6,6 +6,7 @@ were missing. Views are cheap: they hold the dict and look into it when asked.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -176,7 +177,12 @@ class Choice(View):
 class Usage(View):
     """Token counts. A count that the gateway did not send, or sent as nonsense, is 0; ``known`` tells."""
 
-    __slots__ = ()
+    __slots__ = ("_beside",)
+
+    def __init__(self, raw: dict[str, Any], beside: object = None) -> None:
+        """``beside``: the cost that an answer tells beside its usage."""
+        super().__init__(raw)
+        self._beside = beside
 
     @property
     def known(self) -> bool:
@@ -204,22 +210,59 @@ class Usage(View):
 
     @property
     def cached_tokens(self) -> int:
-        return Usage(self._dict("prompt_tokens_details"))._count("cached_tokens")
+        """Prompt tokens that were read from a cache; DeepSeek's and Anthropic's names for them count too."""
+        return (
+            self._of_prompt("cached_tokens")
+            or self._count("prompt_cache_hit_tokens")
+            or self._count("cache_read_input_tokens")
+        )
+
+    @property
+    def cache_write_tokens(self) -> int:
+        """Prompt tokens that were written to a cache; likewise."""
+        return self._of_prompt("cache_write_tokens") or self._count("cache_creation_input_tokens")
+
+    @property
+    def audio_tokens(self) -> int:
+        """Prompt tokens that were sound."""
+        return self._of_prompt("audio_tokens")
+
+    @property
+    def completion_audio_tokens(self) -> int:
+        """Completion tokens that were sound."""
+        return self._of_completion("audio_tokens")
 
     @property
     def reasoning_tokens(self) -> int:
-        return Usage(self._dict("completion_tokens_details"))._count("reasoning_tokens")
+        """Completion tokens that were reasoning."""
+        return self._of_completion("reasoning_tokens")
 
     @property
     def cost(self) -> Decimal | None:
         """USD, when the gateway tells; negative or unreadable figures count as not told."""
-        value = self.raw.get("cost")
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e9:
-            return None
-        return Decimal(repr(value))
+        told = _usd(self.raw.get("cost"))
+        return _usd(self._beside) if told is None else told
+
+    def _of_prompt(self, name: str) -> int:
+        return Usage(self._dict("prompt_tokens_details"))._count(name)
+
+    def _of_completion(self, name: str) -> int:
+        return Usage(self._dict("completion_tokens_details"))._count(name)
 
     def __repr__(self) -> str:
         return f"Usage(prompt_tokens={self.prompt_tokens}, completion_tokens={self.completion_tokens})"
+
+
+def _usd(value: object) -> Decimal | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e9:
+        return None
+    return Decimal(repr(value))
+
+
+def usage_of(answer: Mapping[str, Any]) -> Usage:
+    """What an answer or chunk tells of its tokens and cost. OpenRouter tells the cost within ``usage``, Infron AI beside it."""
+    usage = answer.get("usage")
+    return Usage(usage if isinstance(usage, dict) else {}, answer.get("cost"))
 
 
 class _Answer(View):
@@ -246,7 +289,7 @@ class _Answer(View):
 
     @property
     def usage(self) -> Usage:
-        return Usage(self._dict("usage"))
+        return usage_of(self.raw)
 
     @property
     def finish_reason(self) -> str | None:

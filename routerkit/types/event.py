@@ -66,6 +66,8 @@ class CatalogRefreshed:
     """Entries without a usable id, or with one that an earlier entry has."""
     jumps: tuple[PriceJump, ...] = ()
     """A hundred at most."""
+    partial: str | None = None
+    """Why one of the gateway's two lists could not be read; the other, and the last good copy of this one, serve."""
 
 
 Event: TypeAlias = AttemptFinished | CallFinished | BreakerChanged | CatalogRefreshed

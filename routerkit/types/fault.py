@@ -29,8 +29,8 @@ def _network(_: object, __: attrs.Attribute[Any], value: Any) -> None:
 
 @attrs.frozen
 class Fault:
-    """What goes wrong with one attempt. All fields may be combined with ``model``, ``delay`` and ``times``; an empty fault is an
-    ordinary answer, which lets a script skip an attempt."""
+    """What goes wrong with one attempt. All fields may be combined with ``model``, ``gateway``, ``delay`` and ``times``; an empty
+    fault is an ordinary answer, which lets a script skip an attempt."""
 
     model: str | None = None
     """Only for attempts on this model; else for the next attempt, whichever its model."""
@@ -58,6 +58,8 @@ class Fault:
     """Seconds before anything happens."""
     times: int = attrs.field(default=1, validator=_at_least(1, whole=True))
     """For so many attempts."""
+    gateway: str | None = None
+    """Only for attempts at the gateway of this name; else for the next attempt, whichever its gateway."""
 
     @classmethod
     def of(cls, value: Fault | Mapping[str, Any]) -> Fault:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypedDict
 
 import attrs
 
@@ -59,5 +60,24 @@ class Model:
     raw: dict[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """The entry as the gateway sent it."""
+        """The entry as the gateway sent it; of one that two of its lists have, both in one, the catalogue's fields first."""
         return self.raw
+
+
+class ModelFilters(TypedDict, total=False):
+    """What ``client.models()`` can be asked for. A model is found when it is all of it; ``None`` asks for nothing."""
+
+    modality: str | Iterable[str] | None
+    """A word such as ``image``, or several, all of which it must take. One that does not tell what it takes is not found."""
+    output_modality: str | Iterable[str] | None
+    """Likewise, of what it gives."""
+    supports: str | Iterable[str] | None
+    """A request parameter such as ``tools``, or several, all of which it must list as supported."""
+    max_price: str | Decimal | float | None
+    """USD per token that neither its prompt nor its completion price exceeds; both must be known."""
+    min_context: int | None
+    """Tokens. One that does not tell its context length is not found."""
+    free: bool | None
+    """``True``: every price that it tells is zero; ``False``: it costs something, or nobody knows."""
+    search: str | None
+    """Words, each of which its id or its name must hold; in whatever case."""

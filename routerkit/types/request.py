@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import attrs
 import orjson
 
 from routerkit.errors import InvalidRequestError
+from routerkit.types.gateway import FEATURES
+from routerkit.types.parameters import PARAMETERS as PARAMETERS
+from routerkit.types.parameters import RequestParams as RequestParams
 from routerkit.types.policy import Timeouts
 
 if TYPE_CHECKING:
@@ -29,71 +32,25 @@ _LIMITS = ("max_tokens", "max_completion_tokens")
 _TEXT_ONLY = ("tools", "functions", "logprobs", "audio", "modalities", "prediction")
 """A request with one of these is not continued by another model: what was said is more than text, or must be whole."""
 
+_NO_FEATURES: frozenset[str] = frozenset()
+_DICTS = {
+    "provider": "{'order': ['anthropic']}",
+    "reasoning": "{'effort': 'high'}",
+    "usage": "{'include': True}",
+}
+"""Parameters that must be mappings, and what one looks like."""
+
 MAX_BODY = 16 * 1024 * 1024
 """Bytes of one request, serialised."""
 
-_MODEL_ID = re.compile(r"[A-Za-z0-9~][A-Za-z0-9._:/@+~-]{0,199}")
+_MODEL_ID = re.compile(r"(?!(?:.*/)?\.\.(?:/|$))[A-Za-z0-9~/@][A-Za-z0-9._:/@+~-]{0,199}")
+"""No path that climbs. llama.cpp's ids are paths, Cloudflare's begin with an @."""
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]{0,1024}")
 _OURS = frozenset(
     {"accept", "accept-encoding", "authorization", "connection", "content-length", "content-type", "cookie", "expect"}
     | {"host", "proxy-authorization", "te", "transfer-encoding", "upgrade"}
 )
-
-
-class RequestParams(TypedDict, total=False):
-    """Every documented request parameter of the known gateways. ``None`` means "not sent"."""
-
-    audio: Mapping[str, Any] | None
-    cache_control: Mapping[str, Any] | None
-    debug: Mapping[str, Any] | None
-    frequency_penalty: float | None
-    function_call: str | Mapping[str, Any] | None
-    functions: Sequence[Mapping[str, Any]] | None
-    image_config: Mapping[str, Any] | None
-    logit_bias: Mapping[str, float] | None
-    logprobs: bool | None
-    max_completion_tokens: int | None
-    max_tokens: int | None
-    metadata: Mapping[str, str] | None
-    min_p: float | None
-    modalities: Sequence[str] | None
-    models: Sequence[str] | None
-    n: int | None
-    parallel_tool_calls: bool | None
-    plugins: Sequence[Mapping[str, Any]] | None
-    prediction: Mapping[str, Any] | None
-    presence_penalty: float | None
-    prompt_cache_key: str | None
-    prompt_cache_options: Mapping[str, Any] | None
-    prompt_cache_retention: str | None
-    provider: Mapping[str, Any] | None
-    reasoning: Mapping[str, Any] | None
-    reasoning_effort: str | None
-    repetition_penalty: float | None
-    response_format: Mapping[str, Any] | None
-    route: str | Mapping[str, Any] | None
-    safety_identifier: str | None
-    seed: int | None
-    service_tier: str | None
-    session_id: str | None
-    stop: str | Sequence[str] | None
-    stop_server_tools_when: Any
-    store: bool | None
-    stream_options: Mapping[str, Any] | None
-    temperature: float | None
-    tool_choice: str | Mapping[str, Any] | None
-    tools: Sequence[Mapping[str, Any]] | None
-    top_a: float | None
-    top_k: int | None
-    top_logprobs: int | None
-    top_p: float | None
-    trace: Mapping[str, Any] | None
-    transforms: Sequence[str] | None
-    usage: Mapping[str, Any] | None
-    user: str | None
-    verbosity: str | None
-    web_search_options: Mapping[str, Any] | None
 
 
 class CallOptions(RequestParams, total=False):
@@ -114,9 +71,6 @@ class CallOptions(RequestParams, total=False):
     ``"continue"``: a :class:`StreamSeam`, then the next model goes on from what was said."""
     allow_any_price: bool
     """Whether catalogue models of any price may answer, as a last resort."""
-
-
-PARAMETERS = frozenset(RequestParams.__annotations__)
 
 
 def checked_model(model: object) -> str:
@@ -175,6 +129,9 @@ class ChatRequest:
     stream: bool = False
     allow_any_price: bool = False
     on_interrupt: OnInterrupt = "raise"
+    features: frozenset[str] = _NO_FEATURES
+    """Which parameters ask something of the gateway: see ``FEATURES``. Those of ``extra_body`` are not among them, as they are
+    sent to any gateway."""
     tail: bytes = attrs.field(default=b"", repr=False)
     """The serialised request after its model: ``,"messages":…}``."""
 
@@ -195,6 +152,7 @@ class ChatRequest:
     ) -> ChatRequest:
         """Check and serialise everything. Raises InvalidRequestError."""
         body = _parameters({} if params is None else params)
+        features = _features(body)
         if extra_body is not None:
             if not isinstance(extra_body, Mapping):
                 raise InvalidRequestError("extra_body: must be a dict of further request parameters")
@@ -221,6 +179,7 @@ class ChatRequest:
             stream=stream,
             allow_any_price=allow_any_price,
             on_interrupt=on_interrupt or "raise",
+            features=features,
             tail=_tail(listed, body, stream),
         )
 
@@ -268,6 +227,29 @@ def _parameters(params: Mapping[str, Any]) -> dict[str, Any]:
             f"unknown parameter {name!r}: {hint}what routerkit does not know goes into extra_body={{{name!r}: …}}"
         )
     return body
+
+
+def _features(body: dict[str, Any]) -> frozenset[str]:
+    """The parameters that ask something of the gateway, if their values are not plainly wrong."""
+    if FEATURES.isdisjoint(body):
+        return _NO_FEATURES
+    if "models" in body:
+        body["models"] = checked_models(body["models"], "models")
+    for name, example in _DICTS.items():
+        if name in body and _to_dict(body[name]) is None:
+            raise InvalidRequestError(f"{name}: must be a dict such as {example}, not {type(body[name]).__name__}")
+    plugins = body.get("plugins", ())
+    if (
+        isinstance(plugins, str)
+        or not isinstance(plugins, Sequence)
+        or any(_to_dict(plugin) is None for plugin in plugins)
+    ):
+        raise InvalidRequestError("plugins: must be a list of dicts, such as [{'id': 'web'}]")
+    if not isinstance(body.get("route", ""), str):
+        raise InvalidRequestError(
+            "route: must be 'fallback' or 'sort'; a strategy is told to the client: Client(strategy=…)"
+        )
+    return FEATURES.intersection(body)
 
 
 def _message_list(messages: Messages) -> list[Mapping[str, Any]]:

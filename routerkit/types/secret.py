@@ -1,11 +1,14 @@
-"""A key, held so that it cannot be printed, pickled or sent to a host that it was not meant for."""
+"""A key, held so that it cannot be printed, pickled or sent to a host that it was not meant for; and how keys are read."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from typing import NoReturn, SupportsIndex
+from collections.abc import Mapping, Sequence
+from typing import NoReturn, SupportsIndex, TypeAlias
 from urllib.parse import urlsplit
+
+from routerkit.errors import ConfigurationError
 
 _KEY = re.compile(r"[\x21-\x7e]{8,512}")
 
@@ -25,7 +28,7 @@ class RedactedStr(str):
 class Secret:
     """An API key. Only :meth:`reveal` gives it out; ``repr``, ``str`` and ``format`` show a fingerprint."""
 
-    __slots__ = ("_value", "fingerprint")
+    __slots__ = ("_value", "digest", "fingerprint")
 
     def __init__(self, value: str) -> None:
         """Strip outer whitespace (keys come from files) and validate.
@@ -34,8 +37,10 @@ class Secret:
         the fingerprint only.
         """
         self._value = RedactedStr(value.strip())  # so that no frame of a traceback shows it either
-        self.fingerprint = hashlib.sha256(self._value.encode("utf-8", "surrogatepass")).hexdigest()[:6]
-        """Six hexadecimal digits of the key's SHA-256: enough to tell two keys apart in a log."""
+        self.digest = hashlib.sha256(self._value.encode("utf-8", "surrogatepass")).hexdigest()
+        """The key's SHA-256 in hexadecimal: what names a key where it must not stand itself, as in a store."""
+        self.fingerprint = self.digest[:6]
+        """Its first six digits: enough to tell two keys apart in a log."""
         if not _KEY.fullmatch(self._value):
             raise ValueError(
                 f"not a valid API key: it must be 8 to 512 printable ASCII characters without blanks ({self!r})"
@@ -82,6 +87,70 @@ class Credential:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Credential cannot be pickled or copied")
+
+
+Keys: TypeAlias = tuple[Secret, ...] | dict[str, tuple[Secret, ...]]
+"""Keys in the order in which they were given, each once; or the same by gateway."""
+
+
+def keys_of(value: object, name: str) -> Keys:
+    """Keys given as a string, as a list of strings, or as a mapping from gateway name to either; a Secret serves for a string.
+
+    ``name`` is the argument's, for errors. Raises ConfigurationError, whose frames show no key as long as its caller has no
+    local with the value in it: ``keys_of(given.pop(), "api_key")``.
+    """
+    try:
+        return _by_gateway(value, name) if isinstance(value, Mapping) else _several(value, name)
+    except ConfigurationError as error:
+        refused = error
+    del value  # error trackers show the locals of frames, and those below hold keys
+    refused.__traceback__ = refused.__context__ = None
+    raise refused
+
+
+def keys_from_text(text: str, name: str) -> tuple[Secret, ...]:
+    """Keys between commas, as environment variables hold them. Raises ConfigurationError, as :func:`keys_of` does."""
+    given = [part for part in text.split(",") if part.strip()]
+    try:
+        return _several(given[0] if len(given) == 1 else given, name)
+    except ConfigurationError as error:
+        refused = error
+    del text, given
+    refused.__traceback__ = refused.__context__ = None
+    raise refused
+
+
+def _by_gateway(value: Mapping[object, object], name: str) -> dict[str, tuple[Secret, ...]]:
+    if not value:
+        raise ConfigurationError(f"{name}: the dict is empty")
+    keys: dict[str, tuple[Secret, ...]] = {}
+    for gateway, each in value.items():
+        if not isinstance(gateway, str):
+            raise ConfigurationError(f"{name}: must go from gateway name to key, not from {type(gateway).__name__}")
+        # A longer one may be a key that went into the wrong place.
+        keys[gateway] = _several(each, f"{name}[{gateway!r}]" if len(gateway) <= 20 else f"{name}[…]")
+    return keys
+
+
+def _several(value: object, name: str) -> tuple[Secret, ...]:
+    if isinstance(value, (str, Secret)):
+        return (_secret(value, name),)
+    if not isinstance(value, Sequence) or isinstance(value, (bytes, bytearray, memoryview)):
+        raise ConfigurationError(f"{name}: must be a string, not {type(value).__name__}; or a list of strings")
+    if not value:
+        raise ConfigurationError(f"{name}: holds no key")
+    return tuple(dict.fromkeys(_secret(each, f"{name}[{place}]") for place, each in enumerate(value)))
+
+
+def _secret(value: object, name: str) -> Secret:
+    if isinstance(value, Secret):
+        return value
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{name}: must be a string, not {type(value).__name__}")
+    try:
+        return Secret(value)
+    except ValueError as error:
+        raise ConfigurationError(f"{name}: {error}") from None
 
 
 def origin_of(url: str) -> str:

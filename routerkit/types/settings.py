@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import attrs
 
@@ -11,6 +12,7 @@ from routerkit.types.fault import Fault
 from routerkit.types.gateway import Gateway
 from routerkit.types.policy import BreakerPolicy, RetryPolicy, Timeouts
 from routerkit.types.secret import Secret
+from routerkit.types.tenant import Tenant
 
 
 @attrs.frozen
@@ -23,21 +25,37 @@ class DevMode:
     """Seconds between two chunks of a stream."""
 
 
+def _several(value: Gateway | Iterable[Gateway]) -> tuple[Gateway, ...]:
+    return (value,) if isinstance(value, Gateway) else tuple(value)
+
+
 @attrs.frozen
 class Settings:
     """The settings of a client, validated. ``repr`` shows no key."""
 
-    gateway: Gateway
-    api_key: Secret | None = None
+    gateways: tuple[Gateway, ...] = attrs.field(converter=_several)
+    """In the order in which they are asked; a single one may be given as it is."""
+    keys: Mapping[str, tuple[Secret, ...]] = attrs.field(factory=dict)
+    """By gateway."""
     default_model: str | None = None
     fallback_models: tuple[str, ...] = ()
+    aliases: Mapping[str, Mapping[str, str | None]] = attrs.field(factory=dict)
+    """By model as it is named here: its id by gateway; ``None``: it is not there."""
     timeouts: Timeouts = Timeouts()
     retry: RetryPolicy = RetryPolicy()
     breaker: BreakerPolicy = BreakerPolicy()
     catalog_ttl: float = 3600.0
     """Seconds."""
-    strategy: str = "priority"
-    fallback_strategy: str = "priority"
+    strategy: Any = "priority"
+    """The name of a strategy, or an object with its method ``order``."""
+    fallback_strategy: Any = None
+    """The same for what comes after a first failure; ``None``: the order stays."""
+    performance_cache: bool = False
+    """Whether performance scores are kept in a file."""
+    tenants: Mapping[str, Tenant] = attrs.field(factory=dict)
+    """By name. With tenants, a client answers through :meth:`Client.tenant` only."""
+    tenant: str | None = None
+    """Whose settings these are."""
     dev_mode: DevMode | None = None
     app_url: str | None = None
     """Sent as ``HTTP-Referer``."""
@@ -45,13 +63,24 @@ class Settings:
     """Sent as ``X-OpenRouter-Title``, where the gateway knows it."""
     observers: Sequence[Observer] = attrs.field(default=(), repr=False)
 
-    def headers(self) -> dict[str, str]:
-        """What every request carries, without the key."""
+    @property
+    def gateway(self) -> Gateway:
+        """The first."""
+        return self.gateways[0]
+
+    @property
+    def api_key(self) -> Secret | None:
+        """The first key of the first gateway."""
+        return next(iter(self.keys.get(self.gateway.name, ())), None)
+
+    def headers(self, gateway: Gateway | None = None) -> dict[str, str]:
+        """What every request to a gateway carries, without the key; to the first one, when none is named."""
         headers = {"User-Agent": _user_agent()}
         if self.app_url:
             headers["HTTP-Referer"] = self.app_url
-        if self.app_title and self.gateway.title_header:
-            headers[self.gateway.title_header] = self.app_title
+        title_header = (gateway or self.gateway).title_header
+        if self.app_title and title_header:
+            headers[title_header] = self.app_title
         return headers
 
 

@@ -7,20 +7,20 @@ import gzip
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
 
 import attrs
 import pytest
 
-from routerkit import APIError, AsyncClient, CatalogRefreshed, Client, Event, Timeouts
+from routerkit import APIError, AsyncClient, CatalogRefreshed, Client, Event, Gateway, Timeouts
 from routerkit.core.catalog import MAX_BYTES
 from routerkit.testing import Connection, FaultServer, RecordedRequest
 from routerkit.testing import replies as r
 from routerkit.types.event import PriceJump
 from tests.faults.catalogue import fault, row
-from tests.support.facades import AsyncCaller, SyncCaller, check
+from tests.support.facades import KEY, AsyncCaller, SyncCaller, check
 from tests.support.scenarios import NO_CATALOG, QUICK, A, Ask, B, Scenario
 from tests.test_transport_life import forked
 
@@ -207,6 +207,54 @@ def test_an_id_that_is_none_is_never_listed_nor_asked(facade: Facade, server: Fa
         assert ids(caller) == [A, "c/..three..."]
         assert caller.complete(model=A).model == "c/..three..."
     assert server.models_asked == [A, "c/..three..."]
+
+
+# --- two lists ---
+
+
+@pytest.fixture
+def far() -> Iterator[FaultServer]:
+    """Another host, with the public list of a gateway."""
+    with FaultServer() as far:
+        entry = {"invoke_name": A, "retail_input_cost": "$1", "retail_output_cost": "$2", "discount": None}
+        far.route("GET", "/display_models/", listing(entry, {**entry, "invoke_name": B, "discount": "FREE"}))
+        yield far
+
+
+def two_lists(server: FaultServer, far: FaultServer, **more: Any) -> Gateway:
+    details = f"{far.url}/display_models/"
+    return Gateway(name="two", base_url=server.url, details_url=details, key_required=True, **more)
+
+
+def test_the_key_is_shown_to_its_own_host_alone(facade: Facade, server: FaultServer, far: FaultServer) -> None:
+    server.catalog = listing({"id": "c/three"}, {"id": A})
+    with facade(gateway=two_lists(server, far)) as caller:
+        assert ids(caller) == ["c/three", A, B]
+        assert caller.models()[1].pricing.prompt == Decimal("0.000001")
+        assert caller.models()[2].pricing.free
+        assert {model.gateway for model in caller.models()} == {"two"}
+    (near,), (other,) = server.requests, far.requests
+    assert near.header("Authorization") == f"Bearer {KEY}"
+    assert (other.path, other.header("Authorization")) == ("/v1/display_models/", None)
+    assert KEY not in repr(other.headers)
+
+
+@pytest.mark.parametrize(("reply", "code"), BAD)
+def test_one_list_that_fails_leaves_the_other(
+    facade: Facade, server: FaultServer, far: FaultServer, reply: r.Reply, code: str
+) -> None:
+    events: list[Event] = []
+    server.catalog = listing({"id": "c/three"})
+    with facade(gateway=two_lists(server, far), timeout=QUIET, observers=[events.append]) as caller:
+        advance = caller.client._runtime.advance  # type: ignore[attr-defined]
+        assert ids(caller) == ["c/three", A, B]
+        far.route("GET", "/display_models/", reply)
+        advance(HOUR)
+        assert caller.models()[1].pricing.prompt == Decimal("0.000001")
+        server.catalog = reply
+        advance(301)
+        assert ids(caller) == ["c/three", A, B]
+    assert [(event.partial, event.error) for event in refreshes(events)] == [(None, None), (code, None), (None, code)]
 
 
 # --- size ---

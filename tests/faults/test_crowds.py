@@ -14,6 +14,8 @@ from routerkit import (
     BreakerState,
 )
 from routerkit.core.health import Admission, Health
+from routerkit.core.keys import Key
+from routerkit.gateways import at
 from routerkit.testing import FaultServer
 from routerkit.testing import replies as r
 from routerkit.types.policy import RetryPolicy
@@ -92,13 +94,16 @@ def test_the_failures_of_a_crowd_are_counted_exactly(facade: Facade, server: Fau
         assert breaker.state is BreakerState.OPEN
 
 
+NO_KEY = Key(None, at("http://127.0.0.1:1/v1"))
+
+
 @fault(110)
 def test_a_crowd_that_hammers_the_record_is_counted_exactly() -> None:
     each = 39
     policy = BreakerPolicy(window=10_000, window_seconds=3600, min_samples=CROWD * each + 1, fast_trip=10_000)
     health = Health(SkippingRuntime(), policy, RetryPolicy())
     target = Target("gateway", A)
-    admission = health.admit(target, "", lease=60, stream=False)
+    admission = health.admit(target, [NO_KEY], lease=60, stream=False)
     assert isinstance(admission, Admission)
     admission.settle(Sample.NEUTRAL, Blame.NOBODY)
     barrier = threading.Barrier(CROWD)

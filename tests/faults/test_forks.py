@@ -93,7 +93,7 @@ def test_children_of_a_warm_client_with_held_locks_and_open_streams_get_their_ow
         caller.complete("warm", model=A)
         reader = caller.stream(model="b/stream")
         client = caller.client
-        locks = [client.router.health._lock, client.router.catalog._lock]
+        locks = [client.router.health._lock, client.router.access[client.settings.gateway.name].catalog._lock]
         locks += [client._transport_lock] if isinstance(client, Client) else []
         with held(*locks):
             found = forked(lambda number: ask_all(client, number))

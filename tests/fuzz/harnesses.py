@@ -14,7 +14,7 @@ import attrs
 
 from routerkit.config import settings_from
 from routerkit.core import plan
-from routerkit.core.catalog import Snapshot, parse_catalog, price
+from routerkit.core.catalog import Snapshot
 from routerkit.core.effects import (
     Failure,
     HttpResponse,
@@ -27,6 +27,7 @@ from routerkit.core.effects import (
 )
 from routerkit.core.failure import parse_json
 from routerkit.core.hints import parse_hint
+from routerkit.core.listing import completed, parse_catalog, parse_details, price
 from routerkit.core.pricing import cost_of, within
 from routerkit.core.router import Router
 from routerkit.core.sse import SSEDecoder, SSELimitError
@@ -303,11 +304,32 @@ def catalog(data: bytes) -> None:
         cost, _ = cost_of(Usage(usage), model)
         assert cost is None or (cost.is_finite() and cost >= 0)
         repr(model)
-    drawn = plan.from_catalog(snapshot, _SETTINGS, _request(stream=False), (), 1_790_000_000.0)
+    drawn = plan.from_catalog({"fuzzed": snapshot}, _request(stream=False), (), 1_790_000_000.0)
     assert len(drawn.targets) + len(drawn.skipped) >= len(models)
     str(drawn)
     amount = price(data.decode("latin-1"))
     assert amount is None or amount >= 0
+
+
+def details(data: bytes) -> None:
+    """Any bytes as Infron's public list: as with a catalogue, and nothing is free that does not say so; the union has every id."""
+    body = parse_json(data)
+    models, dropped = parse_details(body, "infron")
+    assert dropped >= 0
+    for model in models:
+        assert 0 < len(model.id) <= 200
+        assert model.id.isprintable()
+        assert model.gateway == "infron"
+        amounts = attrs.astuple(model.pricing)
+        assert all(amount is None or (amount.is_finite() and 0 <= amount < 10**9) for amount in amounts)
+        assert 0 not in amounts or str(model.raw.get("discount")).strip().upper() == "FREE"
+        assert all(count is None or 0 < count < 2**63 for count in (model.context_length, model.max_completion_tokens))
+        assert all(word == word.strip().lower() != "" for word in model.input_modalities + model.output_modalities)
+        repr(model)
+    listed, _ = parse_catalog(body, "infron", 1_000_000)
+    union = [model.id for model in completed(listed, models)]
+    assert union[: len(listed)] == [model.id for model in listed]
+    assert sorted(union) == sorted({model.id for model in listed + models})
 
 
 def environment(data: bytes) -> None:
@@ -339,5 +361,5 @@ def _settings_or_error(values: Mapping[str, str], gateway: str | None) -> Settin
 
 
 HARNESSES: Mapping[str, Callable[[bytes], None]] = {
-    each.__name__: each for each in (sse, http1, stream, answer, hints, catalog, environment)
+    each.__name__: each for each in (sse, http1, stream, answer, hints, catalog, details, environment)
 }

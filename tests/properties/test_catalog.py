@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from routerkit.core.catalog import STALE_SECONDS, CatalogCache, Snapshot
+from routerkit.core.catalog import PARTIAL_SECONDS, STALE_SECONDS, CatalogCache, Snapshot
 from routerkit.core.effects import (
     Await,
     Cancelled,
@@ -22,15 +23,16 @@ from routerkit.core.effects import (
     TransportFailure,
 )
 from routerkit.errors import APIError, DeadlineExceededError
-from routerkit.gateways import OPENROUTER
+from routerkit.gateways import INFRON, OPENROUTER
 from routerkit.types.policy import Timeouts
+from routerkit.types.secret import Credential, Secret
 from routerkit.types.verdict import Sent
 from tests.properties.worlds import some
 from tests.support.virtual import VirtualRuntime
 
 OUTCOMES: list[Any] = [
     *(
-        HttpResponse(200, {}, json.dumps({"data": [{"id": f"m/{n}"} for n in range(size)]}).encode())
+        HttpResponse(200, {}, json.dumps({"data": [{"id": f"m/{n}", "name": f"m/{n}"} for n in range(size)]}).encode())
         for size in (0, 1, 9)
     ),
     HttpResponse(200, {}, b"<html>"),
@@ -40,13 +42,16 @@ OUTCOMES: list[Any] = [
     TransportFailure(Failure.READ_TIMEOUT, Sent.RESPONDED, detail="ReadTimeout"),
 ]
 
+KEY = Credential(Secret("sk-test-1234567890"), INFRON.base_url)
+STEPS = 30
+
 
 class Caller:
     """Somebody who wants the catalogue, under way."""
 
     def __init__(self, cache: CatalogCache, deadline: float, refresh: bool) -> None:
         self.deadline = deadline
-        self.step: Step[Snapshot] = cache.get(None, Timeouts(), deadline, refresh=refresh)
+        self.step: Step[Snapshot] = cache.get(KEY, Timeouts(), deadline, refresh=refresh)
         self.effect: Effect | None = None
         self.result: Any = None
         self.resume(None)
@@ -65,12 +70,17 @@ class Caller:
 
 
 class CatalogMachine(RuleBasedStateMachine):
+    gateway = OPENROUTER
+    oldest = STALE_SECONDS
+    """How old what is served may be, in seconds."""
+    patience = math.inf
+    """Seconds that a transport at most lets pass, at a time, while a fetch is under way."""
+
     def __init__(self) -> None:
         super().__init__()
         self.runtime = VirtualRuntime()
-        self.cache = CatalogCache(OPENROUTER, self.runtime, 3600)
+        self.cache = CatalogCache(self.gateway, self.runtime, 3600)
         self.callers: list[Caller] = []
-        self.last_good: float | None = None
 
     @property
     def fetching(self) -> list[Caller]:
@@ -82,7 +92,7 @@ class CatalogMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.0, 1.0, 40.0, 700.0, 3000.0, 5000.0, 50_000.0, 90_000.0]))
     def wait(self, seconds: float) -> None:
-        self.runtime.now += seconds
+        self.runtime.now += min(seconds, self.patience) if self.fetching else seconds
 
     @rule(patience=st.sampled_from([0.5, 30.0]), refresh=st.sampled_from([False, False, True]))
     def ask(self, patience: float, refresh: bool) -> None:
@@ -135,7 +145,7 @@ class CatalogMachine(RuleBasedStateMachine):
         if caller in self.callers:
             self.callers.remove(caller)
         if isinstance(caller.result, Snapshot):
-            assert self.runtime.now - caller.result.fetched <= STALE_SECONDS
+            assert self.runtime.now - caller.result.fetched <= self.oldest
             assert caller.result.models
 
     @invariant()
@@ -147,8 +157,20 @@ class CatalogMachine(RuleBasedStateMachine):
     @invariant()
     def nothing_older_than_a_day_is_kept(self) -> None:
         kept = self.cache.peek()
-        assert kept is None or self.runtime.now - kept.fetched <= STALE_SECONDS
+        assert kept is None or self.runtime.now - kept.fetched <= self.oldest
 
 
 TestAnyCrowd = CatalogMachine.TestCase
-TestAnyCrowd.settings = settings(some(0.6), stateful_step_count=30)
+TestAnyCrowd.settings = settings(some(0.6), stateful_step_count=STEPS)
+
+
+class TwoListsMachine(CatalogMachine):
+    """A gateway with two lists, one of which may be a day old when the other is read anew."""
+
+    gateway = INFRON
+    patience = 40.0
+    oldest = STALE_SECONDS + PARTIAL_SECONDS + STEPS * (patience + 10)
+
+
+TestAnyCrowdAroundTwoLists = TwoListsMachine.TestCase
+TestAnyCrowdAroundTwoLists.settings = TestAnyCrowd.settings

@@ -12,17 +12,20 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from routerkit.core.health import Admission, Health
+from routerkit.core.keys import Key
 from routerkit.core.verdict import Signal, classify
 from routerkit.core.verdict_table import VERDICTS
+from routerkit.gateways import OPENROUTER
 from routerkit.types.event import BreakerState
 from routerkit.types.policy import BreakerPolicy, RetryPolicy
 from routerkit.types.route import Target
 from routerkit.types.verdict import Action, Blame, Sample, Verdict
 from tests.properties.scripts import MODELS
-from tests.properties.worlds import GATEWAY, KEY, some
+from tests.properties.worlds import GATEWAY, some
 from tests.support.virtual import VirtualRuntime
 
 TARGETS = [Target(GATEWAY, model) for model in MODELS]
+KEY = Key(None, OPENROUTER)
 EPSILON = 1e-6
 LEASE = 8.0
 POLICY = BreakerPolicy(
@@ -80,8 +83,8 @@ class HealthMachine(RuleBasedStateMachine):
     )
     def admit(self, of: Target, stream: bool, again: bool) -> Admission | None:
         """What `peek` says is what `admit` does; but streams that hang count only when somebody asks to be admitted."""
-        expected, before = self.health.peek(of, KEY), self.memory()
-        got = self.health.admit(of, KEY, lease=LEASE, stream=stream, again=again)
+        expected, before = self.health.peek(of, [KEY]), self.memory()
+        got = self.health.admit(of, [KEY], lease=LEASE, stream=stream, again=again)
         if not again and expected is not None:
             assert got == expected
         elif not again and not isinstance(got, Admission):
@@ -90,7 +93,7 @@ class HealthMachine(RuleBasedStateMachine):
 
     @rule(target=admissions, among=st.permutations(TARGETS).map(lambda order: order[:2]))
     def panic(self, among: list[Target]) -> Admission | None:
-        found = self.health.panic(among, KEY, lease=LEASE)
+        found = self.health.panic(among, lambda _: [KEY], lease=LEASE)
         return self.took(None if found is None else found[1])
 
     def took(self, got: Any) -> Admission | None:
@@ -128,7 +131,7 @@ class HealthMachine(RuleBasedStateMachine):
     def bad_luck(self, of: Target) -> None:
         """A few failures in a row."""
         for _ in range(3):
-            got = self.health.admit(of, KEY, lease=LEASE, stream=False)
+            got = self.health.admit(of, [KEY], lease=LEASE, stream=False)
             if isinstance(got, Admission):
                 got.settle(Sample.FAIL, Blame.MODEL)
 
@@ -154,7 +157,7 @@ class HealthMachine(RuleBasedStateMachine):
         self.runtime.now += max(self.health.cooldowns().values(), default=0.0) + EPSILON
         for _ in range(62):
             for target in TARGETS:
-                got = self.health.admit(target, KEY, lease=LEASE, stream=False)
+                got = self.health.admit(target, [KEY], lease=LEASE, stream=False)
                 if isinstance(got, Admission):
                     got.settle(Sample.OK, Blame.NOBODY)
             self.runtime.now += 1
@@ -187,7 +190,7 @@ def histories(draw: st.DrawFn) -> tuple[Health, VirtualRuntime]:
         )
     ):
         for _ in range(times):
-            got = health.admit(target, KEY, lease=LEASE, stream=False)
+            got = health.admit(target, [KEY], lease=LEASE, stream=False)
             if isinstance(got, Admission) and draw(st.integers(0, 9)):  # else it is lost
                 got.settle(verdict.sample, verdict.blame)
                 health.cool(target, KEY, verdict, None)
@@ -200,12 +203,12 @@ def histories(draw: st.DrawFn) -> tuple[Health, VirtualRuntime]:
 def test_a_refusal_says_honestly_when_to_come_back(history: tuple[Health, VirtualRuntime], target: Target) -> None:
     """Who is refused with a time, and comes back just after it, is admitted."""
     health, runtime = history
-    refusal = health.peek(target, KEY)
+    refusal = health.peek(target, [KEY])
     assume(refusal is not None and refusal.retry_at is not None)
     assert refusal is not None
     assert refusal.retry_at is not None
     runtime.now = max(runtime.now, refusal.retry_at) + EPSILON
-    assert isinstance(health.admit(target, KEY, lease=LEASE, stream=False), Admission)
+    assert isinstance(health.admit(target, [KEY], lease=LEASE, stream=False), Admission)
 
 
 @some(0.8)
@@ -223,19 +226,19 @@ def test_a_result_from_before_a_transition_changes_nothing(
     nothing: neither a late failure nor a late success."""
     health, runtime = history
     runtime.now += 4000  # what rests has rested
-    late = health.admit(target, KEY, lease=LEASE, stream=False)
+    late = health.admit(target, [KEY], lease=LEASE, stream=False)
     assume(isinstance(late, Admission))
     assert isinstance(late, Admission)
     breaker = health.breaker(GATEWAY, target.model if blame is Blame.MODEL else None)
     while breaker.state is not BreakerState.OPEN:
-        other = health.admit(target, KEY, lease=LEASE, stream=False)
+        other = health.admit(target, [KEY], lease=LEASE, stream=False)
         if isinstance(other, Admission):
             other.settle(Sample.FAIL, blame)
         else:
             runtime.now += LEASE
     while closed_again and breaker.state is not BreakerState.CLOSED:
         runtime.now += LEASE
-        probe = health.admit(target, KEY, lease=LEASE, stream=False)
+        probe = health.admit(target, [KEY], lease=LEASE, stream=False)
         if isinstance(probe, Admission):
             probe.settle(Sample.OK, Blame.NOBODY)
     before = memory(health)[target.model if blame is Blame.MODEL else None]
@@ -270,7 +273,7 @@ def test_only_models_and_gateways_feed_breakers(
     runtime.now += 4000  # what rests has rested
     verdict = classify(signal)
     assume(verdict.blame not in (Blame.MODEL, Blame.GATEWAY) and verdict.action is not Action.RETURN)
-    admission = health.admit(target, KEY, lease=LEASE, stream=True)
+    admission = health.admit(target, [KEY], lease=LEASE, stream=True)
     assume(isinstance(admission, Admission))
     assert isinstance(admission, Admission)
     before = memory(health)

@@ -292,7 +292,7 @@ class Run:
                 held.append(f"{len(breaker._waiting)} streams of {model or GATEWAY}")
         if self.gateway.open:
             held.append(f"{len(self.gateway.open)} connections")
-        if self.router.catalog._fetching is not None:
+        if self.router.access[GATEWAY].catalog._fetching is not None:
             held.append("the catalogue")
         return held
 

@@ -101,6 +101,8 @@ ROWS: dict[str, Row] = {
         "A key goes to the origin that it was given for, whatever address a request has.",
         (
             "test_destinations.py::test_the_key_goes_nowhere_but_to_its_origin",
+            "test_destinations.py::test_without_a_key_too_nothing_goes_where_no_gateway_is",
+            "test_destinations.py::test_two_gateways_of_one_client_get_each_its_own_key",
             "test_destinations.py::test_a_catalogue_path_cannot_lead_elsewhere",
             "tests/test_transport.py::test_the_key_goes_to_its_own_origin_only",
             "tests/test_config.py::test_a_key_does_not_follow_to_another_server",

@@ -273,8 +273,34 @@ def test_a_catalogue_path_cannot_lead_elsewhere(facade: str, path: str, server: 
 def test_the_key_goes_nowhere_but_to_its_origin(facade: str, server: FaultServer) -> None:
     """Even when a programmer bends a client to another address."""
     with FACADES[facade](base_url=f"http://127.0.0.1:{closed_port()}/v1", api_key=KEY) as caller:
-        caller.client.router.chat_url = f"{server.url}/chat/completions"
+        (access,) = caller.client.router.access.values()
+        access.chat_url = f"{server.url}/chat/completions"
         with pytest.raises(RouterKitError) as caught:
             caller.complete(PROMPT, model=MODEL, fallback_models=[])
     assert "the key belongs to another host" in str([str(each) for each in chain(caught.value)])
     assert server.connections_opened == 0
+
+
+@each_facade
+def test_without_a_key_too_nothing_goes_where_no_gateway_is(facade: str, server: FaultServer) -> None:
+    """Prompts are not for everybody either."""
+    with FACADES[facade](base_url=f"http://127.0.0.1:{closed_port()}/v1", api_key=None) as caller:
+        (access,) = caller.client.router.access.values()
+        access.chat_url = f"{server.url}/chat/completions"
+        with pytest.raises(RouterKitError) as caught:
+            caller.complete(PROMPT, model=MODEL, fallback_models=[])
+    assert "no gateway of this client is there" in str([str(each) for each in chain(caught.value)])
+    assert server.connections_opened == 0
+
+
+@each_facade
+def test_two_gateways_of_one_client_get_each_its_own_key(facade: str, server: FaultServer) -> None:
+    """The second is asked because the first is busy, with another key than that."""
+    with FaultServer() as other:
+        server.default = r.error(503)
+        gateways = [Gateway(name=name, base_url=each.url) for name, each in (("first", server), ("second", other))]
+        keys = {"first": KEY, "second": "sk-test-of-the-second"}
+        with FACADES[facade](gateways=gateways, api_key=keys) as caller:
+            assert caller.complete(PROMPT, model=MODEL, fallback_models=[]).gateway == "second"
+        assert {seen.api_key for seen in server.requests} == {KEY}
+        assert {seen.api_key for seen in other.requests} == {keys["second"]}

@@ -128,7 +128,7 @@ def test_no_object_shows_a_canary(facade: str) -> None:
     events = "AttemptFinished CallFinished CatalogRefreshed BadRequestError StreamInterruptedError"
     assert names >= {*expected.split(), *events.split(), FACADES[facade].__name__}
     assert showing(things) == []
-    assert showing([client.settings.api_key, client.router.credential]) == []
+    assert showing([client.settings.api_key, *client.router.access.values()]) == []
 
 
 @pytest.mark.parametrize("facade", FACADES)

@@ -54,7 +54,9 @@ class World:
     def __init__(self, *, runtime: VirtualRuntime | None = None, observed: bool = True, **settings: Any) -> None:
         self.gateway = VirtualGateway(runtime)
         self.runtime = self.gateway.runtime
-        self.settings = settings_from({}, base_url=f"http://{HOST}/v1", api_key=KEY, **settings)
+        if "gateways" not in settings:
+            settings = {"base_url": f"http://{HOST}/v1", "api_key": KEY, **settings}
+        self.settings = settings_from({}, **settings)
         self.router = Router(self.settings, self.runtime, lambda: observed)
 
     def script(self, model: str, *answers: Any) -> None:

@@ -16,6 +16,7 @@ from routerkit.core.effects import Close, HttpRequest, HttpResponse, Open, Read,
 from routerkit.testing import FaultServer
 from routerkit.transport.aiohttp import AiohttpTransport
 from routerkit.transport.requests import RequestsTransport
+from routerkit.types.gateway import Gateway
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -26,11 +27,18 @@ MODEL = "a/model"
 T = TypeVar("T")
 
 
+def gateway_at(base_url: str, ca_file: str | None = None, **fields: Any) -> Gateway:
+    """A gateway wherever a test wants it, also where checks would let none be."""
+    made = Gateway(**{"name": "tested", "base_url": "http://127.0.0.1", "ca_file": ca_file, **fields})
+    object.__setattr__(made, "base_url", base_url)
+    return made
+
+
 class SyncDriver:
     """A thread with `RequestsTransport`."""
 
-    def __init__(self, base_url: str, ca_file: str | None = None) -> None:
-        self.transport = RequestsTransport(base_url, ca_file)
+    def __init__(self, *gateways: Gateway) -> None:
+        self.transport = RequestsTransport(gateways)
 
     def __enter__(self) -> Self:
         return self
@@ -60,8 +68,8 @@ class SyncDriver:
 class AsyncDriver:
     """An event loop with `AiohttpTransport`."""
 
-    def __init__(self, base_url: str, ca_file: str | None = None) -> None:
-        self.transport = AiohttpTransport(base_url, ca_file)
+    def __init__(self, *gateways: Gateway) -> None:
+        self.transport = AiohttpTransport(gateways)
         self.loop = asyncio.new_event_loop()
 
     def __enter__(self) -> Self:

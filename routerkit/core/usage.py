@@ -1,0 +1,197 @@
+"""Adds up what a client's calls used, by tenant, gateway and model, and how they went, by tenant."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import deque
+from decimal import Decimal
+from typing import TypeAlias
+
+import attrs
+
+from routerkit.core.effects import Lock, Runtime
+from routerkit.types.completion import Usage
+from routerkit.types.route import Route, Target
+from routerkit.types.usage import DURATIONS, EXACT, SUMS, Stats, UsageReport, UsageRow
+from routerkit.types.verdict import Billing
+
+MAX_ROWS = 10_000
+"""Model ids may come from users, and memory must not grow with them."""
+OTHER = "other"
+"""The model that what has no row of its own is counted under."""
+MAX_CANCELLED = 10_000
+"""Calls cancelled one after the other, with no other call ending and nobody asking; of more, the oldest are not counted."""
+
+_CANCELLED = "Cancelled"
+
+_Call: TypeAlias = tuple[str | None, Route, str | None, bool, "Usage | None", "Decimal | None"]
+
+
+@attrs.define(eq=False)
+class _Row:
+    """What one tenant used of one model; see :class:`routerkit.types.usage.Used`."""
+
+    answers: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    audio_tokens: int = 0
+    cost: Decimal = Decimal(0)
+    cost_unknown: int = 0
+    possibly_billed: int = 0
+
+    def add(self, answered: bool, usage: Usage | None, cost: Decimal | None) -> None:
+        self.answers += answered
+        if usage is not None and usage.raw:
+            self.prompt_tokens += usage.prompt_tokens
+            self.completion_tokens += usage.completion_tokens
+            self.cached_tokens += usage.cached_tokens
+            self.cache_write_tokens += usage.cache_write_tokens
+            self.reasoning_tokens += usage.reasoning_tokens
+            self.audio_tokens += usage.audio_tokens + usage.completion_audio_tokens
+        if cost is not None:
+            self.cost = EXACT.add(self.cost, cost)
+        else:
+            self.cost_unknown += answered
+
+
+@attrs.define(eq=False)
+class _Tally:
+    """How one tenant's calls went; see :class:`routerkit.types.usage.Stats`."""
+
+    calls: int = 0
+    answered: int = 0
+    failed: dict[str, int] = attrs.field(factory=dict)
+    attempts: dict[str, int] = attrs.field(factory=dict)
+    fell_back: int = 0
+    waits: int = 0
+    waited: float = 0.0
+    streams: int = 0
+    duration: float = 0.0
+    duration_max: float = 0.0
+    durations: list[int] = attrs.field(factory=lambda: [0] * (len(DURATIONS) + 1))
+
+    def add(self, route: Route, error: str | None, stream: bool) -> None:
+        self.calls += 1
+        if error is None:
+            self.answered += 1
+        else:
+            self.failed[error] = self.failed.get(error, 0) + 1
+        for attempt in route.attempts:
+            code = attempt.verdict.code
+            self.attempts[code] = self.attempts.get(code, 0) + 1
+        self.fell_back += len(route.attempts) > 1
+        for wait in route.waits:
+            self.waits += 1
+            self.waited += wait.seconds
+        self.streams += stream
+        self.duration += route.duration
+        self.duration_max = max(self.duration_max, route.duration)
+        self.durations[bisect_left(DURATIONS, route.duration)] += 1
+
+    def merge(self, other: _Tally) -> None:
+        for name in ("calls", "answered", "fell_back", "waits", "waited", "streams", "duration"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for ours, theirs in ((self.failed, other.failed), (self.attempts, other.attempts)):
+            for word, count in theirs.items():
+                ours[word] = ours.get(word, 0) + count
+        self.duration_max = max(self.duration_max, other.duration_max)
+        self.durations = [ours + theirs for ours, theirs in zip(self.durations, other.durations, strict=True)]
+
+
+class Accounts:
+    """The accounts of one client and its tenants, of this process, since it began.
+
+    Shared by all calls, under a lock that is held for microseconds and never over an effect.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self.forget_lock()
+
+    def forget_lock(self) -> None:
+        """In a forked child the parent's lock is not ours, nor is what the parent's calls used: counting begins anew."""
+        self._lock: Lock = self._runtime.lock()
+        self._rows: dict[tuple[str | None, str, str], _Row] = {}
+        self._tallies: dict[str | None, _Tally] = {}
+        self._cancelled: deque[_Call] = deque(maxlen=MAX_CANCELLED)
+        """Calls whose turn comes when the lock is taken next."""
+
+    def record(
+        self,
+        tenant: str | None,
+        route: Route,
+        error: str | None,
+        stream: bool,
+        usage: Usage | None,
+        cost: Decimal | None,
+    ) -> None:
+        """A call has ended. ``error``: the name of its error's class, ``Cancelled`` when its caller gave up, ``None`` when it was
+        answered. ``usage`` and ``cost`` (USD) as far as they are known, of the last attempt's target.
+
+        A cancelled call takes no lock: it may be the garbage collector that ends it, in the midst of what is done under the lock.
+        """
+        if error == _CANCELLED:
+            self._cancelled.append((tenant, route, error, stream, usage, cost))
+            return
+        with self._lock:
+            if self._cancelled:
+                self._catch_up()
+            self._add(tenant, route, error, stream, usage, cost)
+
+    def usage(self, tenant: str | None = None) -> UsageReport:
+        """What calls of this process used since it began: of one tenant, or of all."""
+        with self._lock:
+            self._catch_up()
+            rows = [
+                UsageRow(tenant=key[0], gateway=key[1], model=key[2], **{name: getattr(row, name) for name in SUMS})
+                for key, row in self._rows.items()
+                if tenant is None or key[0] == tenant
+            ]
+        rows.sort(key=lambda row: (row.tenant or "", row.gateway, row.model))
+        return UsageReport(tuple(rows))
+
+    def stats(self, tenant: str | None = None) -> Stats:
+        """How calls of this process went since it began: of one tenant, or of all."""
+        whole = _Tally()
+        with self._lock:
+            self._catch_up()
+            for name, tally in self._tallies.items():
+                if tenant is None or name == tenant:
+                    whole.merge(tally)
+        values = attrs.asdict(whole)
+        return Stats(tenant=tenant, **{**values, "durations": tuple(whole.durations)})
+
+    def _catch_up(self) -> None:
+        while self._cancelled:
+            self._add(*self._cancelled.popleft())
+
+    def _add(
+        self,
+        tenant: str | None,
+        route: Route,
+        error: str | None,
+        stream: bool,
+        usage: Usage | None,
+        cost: Decimal | None,
+    ) -> None:
+        tally = self._tallies.get(tenant)
+        if tally is None:
+            tally = self._tallies[tenant] = _Tally()
+        tally.add(route, error, stream)
+        for attempt in route.attempts:
+            if attempt.verdict.billing is Billing.POSSIBLE:
+                self._row(tenant, attempt.target).possibly_billed += 1
+        if route.attempts and (error is None or usage is not None or cost is not None):
+            self._row(tenant, route.attempts[-1].target).add(error is None, usage, cost)
+
+    def _row(self, tenant: str | None, target: Target) -> _Row:
+        key = (tenant, target.gateway, target.model)
+        row = self._rows.get(key)
+        if row is None:
+            if len(self._rows) >= MAX_ROWS:
+                key = (tenant, target.gateway, OTHER)
+            row = self._rows.setdefault(key, _Row())
+        return row

@@ -1,0 +1,1 @@
+"""Where state lives that is not this process's memory alone."""

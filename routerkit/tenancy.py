@@ -1,0 +1,207 @@
+"""Keys and tenants, from arguments and environment: whose key goes to which gateway."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+from urllib.parse import urlsplit
+
+import attrs
+
+from routerkit.environment import TENANT_VARIABLES, Environment, Variable, hidden, parsed
+from routerkit.errors import ConfigurationError
+from routerkit.types.gateway import Gateway, is_loopback
+from routerkit.types.secret import Secret, keys_from_text, keys_of
+from routerkit.types.settings import Settings
+from routerkit.types.tenant import Tenant
+
+Keys: TypeAlias = Mapping[str, tuple[Secret, ...]]
+"""By gateway."""
+
+_TENANT = re.compile(
+    rf"TENANT_(?P<name>[A-Z0-9]+(?:_[A-Z0-9]+)*?)_(?P<what>{'|'.join(each.name for each in TENANT_VARIABLES)})"
+)
+_BY_NAME = {variable.name: variable for variable in TENANT_VARIABLES}
+
+
+@attrs.frozen
+class Place:
+    """A gateway of the client, and the environment read for it."""
+
+    gateway: Gateway
+    environment: Environment = attrs.field(repr=False)
+
+    @property
+    def needs_key(self) -> bool:
+        return self.gateway.key_required and not is_loopback(urlsplit(self.gateway.base_url).hostname or "")
+
+    @property
+    def hint(self) -> str:
+        """How its key is configured, but for the argument."""
+        prefixes = self.environment.prefixes
+        return f"set {prefixes[0]}API_KEY or " if prefixes else ""
+
+
+def client_keys(places: Sequence[Place], given: Any, *, needed: bool) -> Keys:
+    """The client's own keys: those given, else those of the environment. A bare key is the first gateway's.
+
+    Raises ConfigurationError, also for a gateway that needs a key and has none, if keys are ``needed``.
+    """
+    names = [place.gateway.name for place in places]
+    told = _by_gateway(None if given is None else keys_of(given, "api_key"), names, "api_key")
+    keys = {}
+    for place in places:
+        name = place.gateway.name
+        found = told[name] if name in told else _of_environment(place)
+        if found:
+            keys[name] = found
+        elif needed and place.needs_key:
+            label = place.gateway.label or name
+            raise ConfigurationError(f"{label} API key not configured: {place.hint}pass api_key=")
+    return keys
+
+
+def _by_gateway(
+    keys: Keys | tuple[Secret, ...] | None, names: Sequence[str], whose: str
+) -> dict[str, tuple[Secret, ...]]:
+    """Keys by gateway; bare ones are the first gateway's."""
+    if keys is None:
+        return {}
+    if isinstance(keys, tuple):
+        return {names[0]: keys}
+    for name in keys:
+        if name not in names:
+            shown = f"'{name}'" if len(name) <= 20 else "something else"  # it may be a key in the place of a name
+            raise ConfigurationError(f"{whose}: has a key for {shown}, which is not among {', '.join(names)}")
+    return dict(keys)
+
+
+def _of_environment(place: Place) -> tuple[Secret, ...]:
+    if not place.environment.prefixes:
+        return ()
+    keys: list[Secret] = []
+    for name in ("API_KEY", "API_KEYS"):
+        found = place.environment.find(name)
+        if found is not None:
+            keys += keys_from_text(hidden(found[1]), found[0])
+    return tuple(dict.fromkeys(keys))
+
+
+def tenants_of(places: Sequence[Place], given: Iterable[Tenant] | None) -> dict[str, Tenant]:
+    """The tenants by name: those given, else those of the environment; what a given one leaves open the environment may say.
+
+    Raises ConfigurationError.
+    """
+    told = _tenants_of_environment(places)
+    if given is None:
+        return told
+    if isinstance(given, (str, Mapping)) or not isinstance(given, Iterable):
+        raise ConfigurationError("tenants: must be a list of Tenant")
+    tenants: dict[str, Tenant] = {}
+    for tenant in given:
+        if not isinstance(tenant, Tenant):
+            raise ConfigurationError(f"tenants: must be a list of Tenant, and holds a {type(tenant).__name__}")
+        if tenant.name in tenants:
+            raise ConfigurationError(f"tenants: {tenant.name!r} is there twice")
+        tenants[tenant.name] = _completed(tenant, told.get(tenant.name))
+    return tenants
+
+
+def _completed(tenant: Tenant, told: Tenant | None) -> Tenant:
+    if told is None:
+        return tenant
+    return Tenant(
+        tenant.name,
+        told.keys if tenant.keys is None else tenant.keys,
+        tenant.default_model or told.default_model,
+        told.fallback_models if tenant.fallback_models is None else tenant.fallback_models,
+        tenant.limits,
+        tenant.budget,
+    )
+
+
+def _tenants_of_environment(places: Sequence[Place]) -> dict[str, Tenant]:
+    """``<PREFIX>TENANT_<NAME>_<WHAT>``: the tenant is the name in lower case. Anything else below the prefix is refused."""
+    found: dict[str, dict[str, Any]] = {}
+    for place in places:
+        for full, name, variable in _tenant_variables(place):
+            fields = found.setdefault(name, {"keys": {}})
+            if "KEY" in variable.name:
+                _add_keys(fields["keys"], place, full)
+                continue
+            field = variable.name.lower()
+            if field in fields:
+                raise ConfigurationError(f"{full}: contradicts another variable of tenant {name!r}")
+            fields[field] = parsed(variable, [(full, place.environment.values[full].strip())])
+    return {name: _tenant(name, fields) for name, fields in sorted(found.items())}
+
+
+def _tenant_variables(place: Place) -> Iterable[tuple[str, str, Variable]]:
+    for prefix in place.environment.prefixes:
+        for full in place.environment.values:
+            if not full.startswith(f"{prefix}TENANT_") or not place.environment.values[full].strip():
+                continue
+            match = _TENANT.fullmatch(full.removeprefix(prefix))
+            if match is None:
+                known = ", ".join(f"{prefix}TENANT_<NAME>_{each.name}" for each in TENANT_VARIABLES)
+                raise ConfigurationError(f"{full}: is none of {known}, with the name in capitals")
+            yield full, match["name"].lower(), _BY_NAME[match["what"]]
+
+
+def _add_keys(keys: dict[str, tuple[Secret, ...]], place: Place, full: str) -> None:
+    more = keys_from_text(hidden(place.environment.values[full].strip()), full)
+    before = keys.get(place.gateway.name, ())
+    keys[place.gateway.name] = tuple(dict.fromkeys((*before, *more)))
+
+
+def _tenant(name: str, fields: dict[str, Any]) -> Tenant:
+    keys = fields.pop("keys")
+    return Tenant(name, keys or None, **fields)
+
+
+def check_tenants(places: Sequence[Place], tenants: Mapping[str, Tenant], *, needed: bool) -> None:
+    """Every tenant has a key for one gateway at least, where gateways need one. Raises ConfigurationError."""
+    for tenant in tenants.values():
+        keys = tenant_keys([place.gateway for place in places], tenant)
+        if needed and all(place.needs_key and place.gateway.name not in keys for place in places):
+            first = places[0]
+            prefix = first.environment.prefixes[:1]
+            variable = f"set {prefix[0]}TENANT_{tenant.name.upper()}_API_KEY or " if prefix else ""
+            label = first.gateway.label or first.gateway.name
+            raise ConfigurationError(
+                f"tenant {tenant.name!r} has no {label} API key: {variable}pass Tenant(api_key=); no other key stands in for it"
+            )
+
+
+def tenant_keys(gateways: Sequence[Gateway], tenant: Tenant) -> Keys:
+    """A tenant's keys by gateway. Raises ConfigurationError for one that the client does not have."""
+    return _by_gateway(tenant.keys, [gateway.name for gateway in gateways], f"tenant {tenant.name!r}")
+
+
+def settings_for(settings: Settings, name: str) -> Settings:
+    """The settings of one tenant of a client: its keys, its models, and those gateways for which it has a key.
+
+    Raises ConfigurationError, which does not tell whom else there is.
+    """
+    tenant = settings.tenants.get(name) if isinstance(name, str) else None
+    if tenant is None:
+        raise ConfigurationError("no such tenant" if settings.tenants else "this client has no tenants")
+    keys = tenant_keys(settings.gateways, tenant)
+    gateways = [
+        gateway
+        for gateway in settings.gateways
+        if gateway.name in keys
+        or settings.dev_mode is not None
+        or not gateway.key_required
+        or is_loopback(urlsplit(gateway.base_url).hostname or "")
+    ]
+    return attrs.evolve(
+        settings,
+        gateways=tuple(gateways),
+        keys=keys,
+        default_model=tenant.default_model or settings.default_model,
+        fallback_models=settings.fallback_models if tenant.fallback_models is None else tenant.fallback_models,
+        tenants={},
+        tenant=tenant.name,
+    )

@@ -1,0 +1,95 @@
+"""Tenants: named sets of keys, models, limits and budget that share one client."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import NoReturn, TypeVar
+
+import attrs
+
+from routerkit.errors import ConfigurationError, InvalidRequestError
+from routerkit.types.limits import Budget, Limits
+from routerkit.types.request import checked_model, checked_models
+from routerkit.types.secret import Secret, keys_of
+
+T = TypeVar("T")
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+@attrs.frozen(init=False, repr=False)
+class Tenant:
+    """One of those on whose behalf a client asks. No key shows in its ``repr``; it cannot be pickled or copied.
+
+    ``Tenant("acme", api_key="sk-or-v1-…")``. ``api_key``: a string, a list of strings, or a mapping from gateway name to
+    either; bare keys are for the client's first gateway. Raises ConfigurationError.
+    """
+
+    name: str
+    """1 to 64 letters, digits, ``_``, ``-`` or ``.``; capitals matter."""
+    keys: Mapping[str, tuple[Secret, ...]] | tuple[Secret, ...] | None = attrs.field(
+        alias="api_key", repr=False, hash=False
+    )
+    """As given: by gateway, or for the client's first one; ``None``: none of its own."""
+    default_model: str | None
+    """``None``: the client's."""
+    fallback_models: tuple[str, ...] | None
+    """``None``: the client's."""
+    limits: Limits | None
+    """Carried in this version; not enforced yet."""
+    budget: Budget | None
+    """Carried in this version; not enforced yet."""
+
+    def __init__(
+        self,
+        name: str,
+        api_key: str
+        | Secret
+        | Sequence[str | Secret]
+        | Mapping[str, str | Secret | Sequence[str | Secret]]
+        | None = None,
+        default_model: str | None = None,
+        fallback_models: Iterable[str] | None = None,
+        limits: Limits | None = None,
+        budget: Budget | None = None,
+    ) -> None:
+        given = [api_key]
+        del api_key  # whoever shows the locals of an error's frames shall not show it
+        keys = None if given[0] is None else keys_of(given.pop(), "Tenant: api_key")
+        name = _checked_name(name)
+        try:
+            default_model = None if default_model is None else checked_model(default_model)
+            fallback_models = None if fallback_models is None else checked_models(fallback_models)
+        except InvalidRequestError as error:
+            raise ConfigurationError(f"Tenant({name!r}): {error}") from None
+        self.__attrs_init__(
+            name,
+            MappingProxyType(keys) if isinstance(keys, dict) else keys,
+            default_model,
+            fallback_models,
+            _checked(Limits, "limits", limits),
+            _checked(Budget, "budget", budget),
+        )
+
+    def __repr__(self) -> str:
+        # Of one that could not be made, too: error trackers show the locals of frames.
+        shown = (f"{each.name}={getattr(self, each.name, None)!r}" for each in attrs.fields(Tenant) if each.repr)
+        return f"Tenant({', '.join(shown)})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Tenant cannot be pickled or copied")
+
+
+def _checked_name(name: object) -> str:
+    if isinstance(name, str) and _NAME.fullmatch(name):
+        return name
+    shown = repr(name) if isinstance(name, str) and len(name) <= 64 else "…"
+    raise ConfigurationError(f"Tenant(name={shown}): must be 1 to 64 letters, digits or _ - .")
+
+
+def _checked(kind: type[T], field: str, value: T | None) -> T | None:
+    if value is not None and not isinstance(value, kind):
+        raise ConfigurationError(f"Tenant({field}=…): must be a {kind.__name__}, not {type(value).__name__}")
+    return value

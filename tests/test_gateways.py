@@ -1,0 +1,361 @@
+"""Several gateways of one client: which model is asked where, what moves a call on to the next gateway, what each gateway gets.
+
+Here the core alone, in virtual time; both facades over sockets in `tests/test_gateways_facades.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from routerkit import gateways
+from routerkit.errors import (
+    AllModelsFailedError,
+    APIConnectionError,
+    AuthenticationError,
+    ConfigurationError,
+    InternalServerError,
+    InvalidRequestError,
+    NoEligibleModelError,
+)
+from routerkit.testing import replies as r
+from routerkit.types.gateway import Gateway
+from routerkit.types.policy import Timeouts
+from routerkit.types.request import ChatRequest
+from routerkit.types.route import Plan
+from tests.support.core import A, B, C, World, asking
+
+FIRST = Gateway(name="first", base_url="http://127.0.0.1:1/v1")
+SECOND = Gateway(name="second", base_url="http://127.0.0.1:2/v1")
+FREE = {"prompt": "0", "completion": "0"}
+KEYS = {"first": "sk-first-1234567890", "second": "sk-second-123456789"}
+
+
+class Two(World):
+    """Two gateways; `gateway.at(FIRST.base_url)` is the first's script."""
+
+    def __init__(self, *more: Gateway, **settings: Any) -> None:
+        super().__init__(**{"gateways": [FIRST, SECOND, *more], "api_key": KEYS, **settings})
+        self.first, self.second = self.gateway.at(FIRST.base_url), self.gateway.at(SECOND.base_url)
+
+    @property
+    def asked(self) -> list[str]:
+        return [f"{name} {model}" for name, each in self.each for model in each.models_asked]
+
+    @property
+    def each(self) -> list[tuple[str, Any]]:
+        return [("first", self.first), ("second", self.second)]
+
+    def plan(self, **more: Any) -> list[str]:
+        return [str(each.target) for each in self.router.named(asking(**more)).targets]
+
+
+def trace(told: Any) -> list[str]:
+    return [f"{attempt.target} {attempt.verdict}" for attempt in told.route.attempts]
+
+
+# --- the plan ---
+
+
+def test_each_model_is_asked_on_each_gateway_before_the_next_model() -> None:
+    plan = Two().router.named(asking(fallback_models=(B,)))
+    assert [(str(each.target), each.reason) for each in plan.targets] == [
+        ("a/one on first", "requested by the call, on first"),
+        ("a/one on second", "requested by the call, on second"),
+        ("b/two on first", "fallback 1, on first"),
+        ("b/two on second", "fallback 1, on second"),
+    ]
+
+
+def test_an_alias_gives_a_models_id_on_each_gateway() -> None:
+    world = Two(aliases={"smart": {"first": A, "second": "one@latest"}, B: {"second": None}})
+    plan = world.router.named(asking(model="smart", fallback_models=(B,)))
+    assert [(str(each.target), each.reason) for each in plan.targets] == [
+        ("a/one on first", "requested by the call, on first as a/one"),
+        ("one@latest on second", "requested by the call, on second as one@latest"),
+        ("b/two on first", "fallback 1, on first"),
+    ]
+    assert [(str(skip.target), skip.reason) for skip in plan.skipped] == [("b/two on second", "aliases: not on second")]
+
+
+def test_an_alias_serves_a_single_gateway_too() -> None:
+    world = World(aliases={"smart": {"127.0.0.1:1": A}})
+    (only,) = world.router.named(asking(model="smart")).targets
+    assert (only.model, only.reason) == (A, "requested by the call as a/one")
+
+
+def test_two_names_of_one_target_are_one_place_in_the_plan() -> None:
+    world = Two(aliases={"smart": {"first": A, "second": A}})
+    plan = world.router.named(asking(model="smart", fallback_models=(A,)))
+    assert [str(each.target) for each in plan.targets] == ["a/one on first", "a/one on second"]
+    assert {skip.reason for skip in plan.skipped} == {
+        "fallback 1, on first, but it is in the plan already",
+        "fallback 1, on second, but it is in the plan already",
+    }
+
+
+def known(*names: str) -> World:
+    return World(gateways=list(names), api_key=dict.fromkeys(names, "sk-test-1234567890"))
+
+
+@pytest.mark.parametrize(
+    ("model", "targets"),
+    [
+        ("openai/gpt-4o", ["openai/gpt-4o on openrouter", "openai/gpt-4o on infron"]),
+        ("gpt-4@latest", ["gpt-4@latest on infron"]),
+        ("gpt-4", ["gpt-4 on infron"]),
+        ("openrouter/openai/gpt-4o", ["openai/gpt-4o on openrouter"]),
+        ("infron/gpt-4@latest", ["gpt-4@latest on infron"]),
+        ("infron/openai/gpt-4o", ["openai/gpt-4o on infron"]),
+        ("openrouter/auto", ["openrouter/auto on openrouter", "openrouter/auto on infron"]),
+        ("openrouter/openrouter/auto", ["openrouter/auto on openrouter"]),
+    ],
+)
+def test_an_id_goes_where_it_fits(model: str, targets: list[str]) -> None:
+    plan = known("openrouter", "infron").router.named(asking(model=model))
+    assert [str(each.target) for each in plan.targets] == targets
+
+
+def test_an_id_that_does_not_fit_a_gateway_says_so() -> None:
+    (skip,) = known("openrouter", "infron").router.named(asking(model="gpt-4@latest")).skipped
+    assert skip.reason == "not an id of OpenRouter (author/slug), and aliases= has none"
+
+
+def test_a_single_gateway_is_asked_for_any_id() -> None:
+    assert [each.model for each in known("openrouter").router.named(asking(model="gpt-4@latest")).targets] == [
+        "gpt-4@latest"
+    ]
+
+
+# --- what moves on ---
+
+
+def test_a_gateway_that_goes_away_is_left_for_the_next_one() -> None:
+    world = Two()
+    world.first.script(A, "refused")
+    told = world.ask(fallback_models=(B,))
+    assert told.gives == "Hello from a/one"
+    assert trace(told) == ["a/one on first connect_failed", "a/one on second ok"]
+    assert told.answer is not None
+    assert told.answer.gateway == "second"
+
+
+def test_not_one_more_model_is_asked_on_a_gateway_that_failed() -> None:
+    world = Two()
+    world.first.default = r.html()
+    world.second.script(A, r.error(500))
+    told = world.ask(fallback_models=(B,))
+    assert trace(told) == ["a/one on first not_an_api", "a/one on second server_error", "b/two on second ok"]
+    assert told.skipped == {B: "its gateway failed"}
+
+
+def test_a_stream_moves_on_before_its_first_content() -> None:
+    world = Two()
+    world.first.script(A, "refused")
+    told = world.ask(stream=True)
+    assert (told.gives, told.delivered) == ("Hello from a/one", "Hello from a/one")
+    assert trace(told) == ["a/one on first connect_failed", "a/one on second ok"]
+
+
+def test_a_models_failure_moves_to_the_same_model_elsewhere() -> None:
+    world = Two()
+    world.first.script(A, r.error(500))
+    assert trace(world.ask(fallback_models=(B,))) == ["a/one on first server_error", "a/one on second ok"]
+
+
+def test_a_refused_key_leaves_its_gateway_for_the_next() -> None:
+    world = Two()
+    world.first.default = r.error(401)
+    told = world.ask(fallback_models=(B,))
+    assert trace(told) == ["a/one on first authentication", "a/one on second ok"]
+    assert trace(world.ask()) == ["a/one on second ok"], "the key rests"
+
+
+def test_keys_refused_everywhere_are_one_error_of_that_kind() -> None:
+    world = Two()
+    world.first.default = world.second.default = r.error(401)
+    told = world.ask(fallback_models=(B,))
+    assert isinstance(told.error, AuthenticationError)
+    assert trace(told) == ["a/one on first authentication", "a/one on second authentication"]
+
+
+def test_every_gateway_away_is_one_error_that_tells_of_each() -> None:
+    world = Two()
+    world.first.default = world.second.default = r.html()
+    told = world.ask()
+    assert isinstance(told.error, AllModelsFailedError)
+    assert "a/one on first" in str(told.error)
+    assert "a/one on second" in str(told.error)
+
+
+def test_errors_of_the_request_are_not_repeated_elsewhere() -> None:
+    world = Two()
+    world.first.script(A, r.error(400))
+    assert trace(world.ask()) == ["a/one on first invalid_request"]
+    assert world.second.requests == []
+
+
+def test_an_open_gateway_breaker_leaves_the_other_alone() -> None:
+    world = Two()
+    for _ in range(5):
+        world.first.script(A, "refused")
+        world.ask()
+    world.runtime.now += 0.01
+    told = world.ask()
+    assert trace(told) == ["a/one on second ok"]
+    assert told.skipped == {A: "the breaker of gateway first is open"}
+
+
+# --- what each gateway gets ---
+
+
+def test_each_gateway_gets_its_own_key_and_headers() -> None:
+    titled = Gateway(name="second", base_url=SECOND.base_url, title_header="X-Title", usage_parameter=True)
+    world = World(gateways=[FIRST, titled], api_key=KEYS, app_title="Example", app_url="https://example.com")
+    first, second = world.gateway.at(FIRST.base_url), world.gateway.at(SECOND.base_url)
+    first.script(A, r.error(500))
+    world.ask()
+    (one,), (two,) = first.chat_requests, second.chat_requests
+    assert one.header("authorization") == f"Bearer {KEYS['first']}"
+    assert two.header("authorization") == f"Bearer {KEYS['second']}"
+    assert (one.header("x-title"), two.header("x-title")) == (None, "Example")
+    assert one.header("http-referer") == two.header("http-referer") == "https://example.com"
+    assert ("usage" in one.json, two.json.get("usage")) == (False, {"include": True})
+
+
+def test_a_bare_key_is_the_first_gateways() -> None:
+    world = World(gateways=[FIRST, SECOND], api_key="sk-first-1234567890")
+    second = world.gateway.at(SECOND.base_url)
+    world.gateway.at(FIRST.base_url).script(A, r.error(500))
+    world.ask()
+    (request,) = second.chat_requests
+    assert request.header("authorization") is None
+
+
+# --- features ---
+
+
+def without(*features: str) -> Gateway:
+    return Gateway(name="second", base_url=SECOND.base_url, label="Second", features=features)
+
+
+def test_a_gateway_that_lacks_a_feature_is_left_out() -> None:
+    world = World(gateways=[without("usage"), FIRST], api_key=KEYS)
+    told = world.ask(provider={"sort": "price"})
+    assert trace(told) == ["a/one on first ok"]
+    assert told.skipped == {A: "Second does not know provider"}
+
+
+def test_a_feature_that_no_gateway_has_is_refused() -> None:
+    world = World(gateways=[without("usage")], api_key=None)
+    with pytest.raises(InvalidRequestError, match="Second does not know plugins, provider") as caught:
+        world.router.check(
+            ChatRequest.build("Hi", {"provider": {"sort": "price"}, "plugins": [{"id": "web"}]}, model=A)
+        )
+    assert "extra_body" in str(caught.value)
+
+
+def test_what_goes_through_extra_body_is_sent_whatever_is_known() -> None:
+    world = World(gateways=[without()], api_key=None)
+    request = ChatRequest.build("Hi", {}, model=A, fallback_models=(), extra_body={"provider": {"sort": "price"}})
+    world.router.check(request)
+    world.gateway.run(world.router.complete(request))
+    (sent,) = world.gateway.chat_requests
+    assert sent.json["provider"] == {"sort": "price"}
+
+
+def test_the_catalogue_of_a_gateway_without_the_feature_is_not_drawn() -> None:
+    world = World(gateways=[without(), FIRST], api_key=None)
+    world.gateway.at(SECOND.base_url).catalog = [r.catalog_model(C, pricing=FREE)]
+    world.gateway.at(FIRST.base_url).catalog = [r.catalog_model(B, pricing=FREE)]
+    plan = world.gateway.run(
+        world.router.explain(asking(model=None, fallback_models=None, provider={"sort": "price"}))
+    )[1]
+    assert [str(each.target) for each in plan.targets] == ["b/two on first"]
+
+
+def test_server_side_fallbacks_are_one_model_of_ours() -> None:
+    world = Two()
+    world.first.script(A, r.error(500))
+    told = world.ask(fallback_models=(B,), models=[A, C])
+    assert trace(told) == ["a/one on first server_error", "a/one on second ok"]
+    assert world.first.chat_requests[0].json["models"] == [A, C]
+
+
+# --- catalogues ---
+
+
+def test_the_catalogue_is_that_of_all_gateways() -> None:
+    world = Two()
+    world.first.catalog, world.second.catalog = [r.catalog_model(A)], [r.catalog_model(A), r.catalog_model(B)]
+    _, models = world.gateway.run(world.router.models(Timeouts()))
+    assert [(model.id, model.gateway) for model in models] == [(A, "first"), (A, "second"), (B, "second")]
+    _, found = world.gateway.run(world.router.model(B, Timeouts()))
+    assert found.gateway == "second"
+
+
+def test_a_gateway_whose_catalogue_cannot_be_had_does_not_hide_the_others() -> None:
+    world = Two()
+    world.first.catalog, world.second.catalog = r.error(500), [r.catalog_model(B)]
+    _, models = world.gateway.run(world.router.models(Timeouts()))
+    assert [model.id for model in models] == [B]
+    plan: Plan = world.gateway.run(world.router.explain(asking()))[1]
+    assert plan.skipped[-1].reason.startswith("could not be read")
+
+
+def test_when_no_catalogue_can_be_had_the_first_error_says_why() -> None:
+    world = Two()
+    world.first.catalog, world.second.catalog = r.error(503), r.error(500)
+    with pytest.raises(InternalServerError, match=r"the catalogue on first: .* \(HTTP 503\)"):
+        world.gateway.run(world.router.models(Timeouts()))
+
+
+def test_the_last_resort_is_the_catalogue_of_all_that_did_not_fail() -> None:
+    world = Two()
+    world.first.default = r.html()
+    world.first.catalog = [r.catalog_model("x/never", pricing=FREE, context_length=10**6)]
+    world.second.script(A, r.error(500))
+    world.second.catalog = [r.catalog_model(A), r.catalog_model(C, pricing=FREE)]
+    told = world.ask()
+    assert trace(told) == ["a/one on first not_an_api", "a/one on second server_error", "c/three on second ok"]
+    assert world.first.catalog_requests == 0
+
+
+# --- configuration ---
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"gateways": []}, "gateways: must be a list"),
+        ({"gateways": "openrouter"}, "gateways: must be a list"),
+        ({"gateways": [FIRST, FIRST]}, "gateways: 'first' is there twice"),
+        ({"gateways": [FIRST], "gateway": "openrouter"}, "excludes gateway= and base_url="),
+        ({"gateways": ["nowhere"]}, "gateway='nowhere' is not known"),
+        (
+            {"gateways": [FIRST], "api_key": {"second": "sk-test-1234567890"}},
+            "has a key for 'second', which is not among first",
+        ),
+        ({"gateways": ["openrouter", "infron"], "api_key": "sk-test-1234567890"}, "Infron AI API key not configured"),
+        ({"gateways": [FIRST], "aliases": {A: {"second": B}}}, "aliases: 'a/one' has an id for 'second'"),
+        ({"gateways": [FIRST], "aliases": {A: B}}, "aliases: must be a dict"),
+        ({"gateways": [FIRST], "aliases": {A: {"first": "no id"}}}, "not a model id"),
+    ],
+)
+def test_what_cannot_be_configured(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        World(**options)
+
+
+def test_an_address_alone_is_a_gateway_too() -> None:
+    world = World(gateways=["http://127.0.0.1:1/v1", SECOND], api_key=None)
+    assert [gateway.name for gateway in world.settings.gateways] == ["127.0.0.1:1", "second"]
+    assert gateways.OPENROUTER.features is not None
+
+
+def test_no_model_that_fits_any_gateway() -> None:
+    told = World(gateways=["openrouter"], api_key="sk-test-1234567890", aliases={A: {"openrouter": None}}).ask()
+    assert isinstance(told.error, NoEligibleModelError)
+    assert not isinstance(told.error, APIConnectionError)
+    assert "aliases: not on openrouter" in str(told.error)

@@ -1,0 +1,210 @@
+"""Several keys of one gateway: each attempt takes the least loaded, and a key that is refused rests alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from routerkit.core.health import Admission
+from routerkit.core.keys import by_load, ring
+from routerkit.errors import AuthenticationError, PaymentRequiredError
+from routerkit.gateways import OPENROUTER
+from routerkit.testing import replies as r
+from routerkit.types.secret import Secret
+from tests.support.core import HOST, A, B, World, target
+
+ONE, TWO, THREE = "sk-one-1234567890", "sk-two-1234567890", "sk-three-1234567890"
+NAMES = {key: f"…{Secret(key).fingerprint}" for key in (ONE, TWO, THREE)}
+
+
+def keyed(*keys: str, **settings: Any) -> World:
+    return World(api_key=[*(keys or (ONE, TWO))], **settings)
+
+
+def used(world: World) -> list[str]:
+    """The keys of the chat requests."""
+    return [str(request.header("authorization")).removeprefix("Bearer ") for request in world.gateway.chat_requests]
+
+
+def refusing(*keys: str, status: int = 401, **more: Any) -> r.Reply:
+    """Refuses these keys and answers others."""
+
+    def chosen(request: Any) -> r.Reply:
+        key = str(request.header("authorization")).removeprefix("Bearer ")
+        return r.error(status, **more) if key in keys else r.completion("Fine")
+
+    return r.choose(chosen)
+
+
+# --- the choice ---
+
+
+def test_calls_in_a_row_take_turns() -> None:
+    world = keyed(ONE, TWO, THREE)
+    for _ in range(6):
+        world.ask()
+    assert used(world) == [ONE, TWO, THREE, ONE, TWO, THREE]
+
+
+def test_the_key_with_the_least_to_do_is_taken() -> None:
+    world = keyed(ONE, TWO, THREE)
+    keys = world.router.access[HOST].keys
+    got = [world.router.health.admit(target(A), keys, lease=10, stream=False) for _ in range(4)]
+    held = [each for each in got if isinstance(each, Admission)]
+    assert [each.key.in_flight for each in held] == [2, 1, 1, 2]
+    held[2].release()
+    held[2].release()
+    assert [key.in_flight for key in by_load(keys)] == [0, 1, 2]
+    following = world.router.health.admit(target(A), keys, lease=10, stream=False)
+    assert isinstance(following, Admission)
+    assert following.key is held[2].key
+
+
+def test_a_key_is_in_use_until_its_stream_has_ended() -> None:
+    world = keyed()
+    first, second = world.router.access[HOST].keys
+    step = world.router.stream(_asking())
+    effect = step.send(None)
+    while type(effect).__name__ != "Deliver":
+        effect = step.send(world.gateway._performed(effect, []))
+    assert (first.in_flight, second.in_flight) == (1, 0)
+    world.gateway._unwind(step)
+    assert (first.in_flight, second.in_flight) == (0, 0)
+
+
+def test_a_key_is_given_back_whatever_becomes_of_the_attempt() -> None:
+    world = keyed()
+    world.script(A, r.error(500), "refused", r.html(), r.completion())
+    for stream in (False, True):
+        for _ in range(3):
+            world.ask(stream=stream, fallback_models=(B,))
+            world.runtime.now += 100
+    assert [key.in_flight for key in world.router.access[HOST].keys] == [0, 0]
+
+
+def test_in_a_forked_child_no_attempt_is_under_way() -> None:
+    world = keyed()
+    keys = world.router.access[HOST].keys
+    world.router.health.admit(target(A), keys, lease=10, stream=False)
+    assert keys[0].in_flight == 1
+    world.router.forked()
+    assert keys[0].in_flight == 0
+
+
+def test_names_of_keys() -> None:
+    assert [key.name for key in ring(OPENROUTER, [Secret(ONE), Secret(TWO)])] == [NAMES[ONE], NAMES[TWO]]
+    assert [key.name for key in ring(OPENROUTER, [Secret(ONE)])] == [""]
+    assert [key.name for key in ring(OPENROUTER, [Secret(ONE), Secret(ONE)])] == [NAMES[ONE], f"{NAMES[ONE]} 2"]
+    assert ONE not in repr(ring(OPENROUTER, [Secret(ONE)]))
+
+
+# --- keys that are refused ---
+
+
+@pytest.mark.parametrize(
+    ("status", "more", "code", "seconds"),
+    [
+        (401, {}, "authentication", 60),
+        (402, {}, "payment_required", 300),
+        (429, {"code": "insufficient_quota"}, "insufficient_quota", 300),
+    ],
+)
+def test_a_key_that_is_refused_rests_alone(status: int, more: dict[str, Any], code: str, seconds: float) -> None:
+    world = keyed()
+    world.gateway.default = refusing(ONE, status=status, **more)
+    told = world.ask()
+    assert told.gives == "Fine"
+    assert told.attempts == [f"{A} {status} {code}", f"{A} 200 ok"]
+    for _ in range(3):
+        assert world.ask().attempts == [f"{A} 200 ok"]
+    assert used(world) == [ONE, TWO, TWO, TWO, TWO]
+    assert world.router.health.cooldowns() == {f"the key of {HOST} ({NAMES[ONE]})": pytest.approx(seconds, abs=0.1)}
+    world.runtime.now += seconds
+    world.ask()
+    assert used(world)[-2:] == [ONE, TWO], "it has its turn again"
+
+
+def test_a_rate_limit_is_the_keys_as_far_as_anybody_knows() -> None:
+    world = keyed()
+    world.gateway.default = refusing(ONE, status=429)
+    told = world.ask(fallback_models=(B,))
+    assert told.attempts == [f"{A} 429 rate_limited", f"{A} 200 ok"]
+    assert told.waits == []
+    assert world.router.health.cooldowns() == {f"{A} on {HOST} ({NAMES[ONE]})": pytest.approx(5, abs=0.1)}
+    world.ask(model=B)
+    assert used(world)[-2:] == [ONE, TWO], "for another model it may serve"
+
+
+def test_capacity_that_is_exhausted_is_the_models() -> None:
+    world = keyed()
+    world.script(A, r.json_body({"error": {"code": 429, "availability": {"code": "capacity_exhausted"}}}, 429))
+    told = world.ask(fallback_models=(B,))
+    assert told.attempts == [f"{A} 429 capacity_exhausted", f"{B} 200 ok"]
+
+
+def test_keys_that_are_all_refused_fail_the_call_with_their_own_error() -> None:
+    world = keyed()
+    world.gateway.default = r.error(401)
+    told = world.ask(fallback_models=(B,))
+    assert isinstance(told.error, AuthenticationError)
+    assert told.attempts == [f"{A} 401 authentication"] * 2
+    again = world.ask(fallback_models=(B,))
+    assert isinstance(again.error, AuthenticationError)
+    assert again.attempts == []
+    assert again.error.retry_after == pytest.approx(60, abs=0.2), "the first to be back"
+
+
+def test_a_call_makes_no_more_attempts_for_having_more_keys() -> None:
+    keys = [f"sk-key-{number}-1234567890" for number in range(10)]
+    world = World(api_key=keys)
+    world.gateway.default = r.error(402)
+    told = world.ask()
+    assert isinstance(told.error, PaymentRequiredError)
+    assert len(told.attempts) == 4
+
+
+def test_free_models_that_are_used_up_with_one_key_are_asked_with_the_other() -> None:
+    world = keyed()
+    free = "a/one:free"
+    world.gateway.default = refusing(ONE, status=429, message="Rate limit exceeded: free-models-per-day")
+    told = world.ask(model=free)
+    assert told.attempts == [f"{free} 429 free_tier_exhausted", f"{free} 200 ok"]
+    assert [*world.router.health.cooldowns()] == [f"the key of {HOST} ({NAMES[ONE]}) (free models)"]
+
+
+def test_at_most_once_is_no_reason_not_to_try_the_other_key() -> None:
+    """A refusal is proof that nothing was processed."""
+    from routerkit.types.policy import RetryPolicy
+
+    world = keyed(retry=RetryPolicy(at_most_once=True))
+    world.gateway.default = refusing(ONE)
+    assert world.ask().attempts == [f"{A} 401 authentication", f"{A} 200 ok"]
+
+
+def test_what_a_gateway_repeats_of_the_key_that_asked_is_left_out() -> None:
+    world = keyed()
+    world.gateway.default = r.choose(
+        lambda request: r.error(400, message=f"the key {request.header('authorization')} may not do that")
+    )
+    for _ in range(2):
+        error = world.ask().error
+        assert "<redacted>" in str(error)
+        assert ONE not in str(error)
+        assert TWO not in str(error)
+
+
+def test_three_models_limited_with_one_key_mean_that_key() -> None:
+    world = keyed()
+    world.gateway.default = refusing(ONE, status=429)
+    for model in ("a/one", "b/two", "c/three"):
+        world.router.access[HOST].keys[1].turn += 10  # the first has its turn
+        assert world.ask(model=model).gives == "Fine"
+    assert f"the key of {HOST} ({NAMES[ONE]})" in world.router.health.cooldowns()
+    assert world.ask(model="d/four").attempts == ["d/four 200 ok"]
+
+
+def _asking() -> Any:
+    from tests.support.core import asking
+
+    return asking(stream=True)

@@ -1,0 +1,343 @@
+"""Tenants share a client and interfere with nobody: the core in virtual time, the configuration, both facades in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from routerkit import AsyncClient, Client, ConfigurationError, InvalidRequestError
+from routerkit.config import settings_from
+from routerkit.core.router import Router
+from routerkit.tenancy import settings_for
+from routerkit.testing import ScriptedTransport, VirtualRuntime
+from routerkit.testing import replies as r
+from routerkit.types.policy import Timeouts
+from routerkit.types.settings import Settings
+from routerkit.types.tenant import Tenant
+from tests.support.core import HOST, A, B, C, World, asking
+
+ACME, GLOBEX = "sk-acme-1234567890", "sk-globex-12345678"
+TENANTS = [Tenant("acme", ACME, default_model=A), Tenant("globex", GLOBEX, default_model=B, fallback_models=[C])]
+
+
+class Shared(World):
+    """A client with two tenants; each asks through a router of its own."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(api_key=None, tenants=TENANTS, **settings)
+        self.whole = self.router
+        self.routers = {name: self.whole.sharing(settings_for(self.settings, name)) for name in ("acme", "globex")}
+
+    def ask_as(self, tenant: str, **more: Any) -> Any:
+        self.router = self.routers[tenant]
+        return self.ask(**more)
+
+    def keys(self) -> list[str]:
+        return [str(request.header("authorization")).removeprefix("Bearer ") for request in self.gateway.chat_requests]
+
+
+def refusing(key: str, status: int, **more: Any) -> r.Reply:
+    return r.choose(
+        lambda request: (
+            r.json_body({"error": {"message": "No", **more}}, status)
+            if key in str(request.header("authorization"))
+            else r.completion("Fine")
+        )
+    )
+
+
+# --- each has its own ---
+
+
+def test_each_tenant_asks_with_its_key_for_its_models() -> None:
+    world = Shared()
+    world.ask_as("acme", model=None, fallback_models=None)
+    world.ask_as("globex", model=None, fallback_models=None)
+    assert world.gateway.models_asked == [A, B]
+    assert world.keys() == [ACME, GLOBEX]
+
+
+@pytest.mark.parametrize(
+    ("status", "more"),
+    [
+        (401, {}),
+        (402, {}),
+        (429, {}),
+        (429, {"code": "insufficient_quota"}),
+        (404, {"availability": {"code": "privacy_restricted"}}),
+    ],
+)
+def test_what_one_tenants_key_or_settings_forbid_the_other_does_not_notice(status: int, more: dict[str, Any]) -> None:
+    world = Shared()
+    world.gateway.default = refusing(ACME, status, **more)
+    for _ in range(10):
+        world.ask_as("acme")
+        assert world.ask_as("globex", model=A).attempts == [f"{A} 200 ok"]
+    if status != 429 or more:  # after a rate limit a call may wait
+        assert world.keys().count(ACME) == 1, "and its own calls stop asking"
+
+
+def test_free_models_used_up_by_one_are_left_to_the_other() -> None:
+    world = Shared()
+    world.gateway.default = refusing(ACME, 429, message="Rate limit exceeded: free-models-per-day")
+    world.ask_as("acme", model="a/one:free")
+    assert world.ask_as("globex", model="a/one:free").gives == "Fine"
+
+
+def test_a_model_that_fails_fails_for_all() -> None:
+    world = Shared()
+    world.script(A, r.error(500))
+    for _ in range(6):
+        world.ask_as("acme", fallback_models=(B,))
+    told = world.ask_as("globex", model=A, fallback_models=(C,))
+    assert told.skipped == {A: "its breaker is open"}
+
+
+def test_a_model_that_nobody_knows_is_unknown_to_all() -> None:
+    world = Shared()
+    world.script(A, r.error(404))
+    world.ask_as("acme", fallback_models=(B,))
+    assert world.ask_as("globex", model=A, fallback_models=(C,)).skipped == {A: "rests after model_not_found"}
+
+
+def test_one_catalogue_serves_all() -> None:
+    world = Shared()
+    for router in (*world.routers.values(), world.whole):
+        world.gateway.catalog = [r.catalog_model(A)]
+        world.gateway.run(router.models(Timeouts()))
+    assert world.gateway.catalog_requests == 1
+
+
+def test_tenants_take_turns_of_their_own() -> None:
+    world = Shared(strategy="round_robin", fallback_models=[A, B, C])
+    for _ in range(3):
+        world.ask_as("acme", model=None, fallback_models=None)
+        world.ask_as("globex", model=None, fallback_models=None)
+    assert world.gateway.models_asked[::2] == [A, B, C]
+
+
+def test_usage_and_statistics_are_each_ones_own() -> None:
+    world = Shared()
+    world.ask_as("acme")
+    world.ask_as("globex")
+    world.ask_as("globex")
+    accounts = world.whole.accounts
+    assert accounts.stats("acme").calls == 1
+    assert accounts.stats("globex").calls == 2
+    assert accounts.stats(None).calls == 3
+    assert {row.tenant for row in accounts.usage("acme").rows} == {"acme"}
+    assert {row.tenant for row in accounts.usage(None).rows} == {"acme", "globex"}
+
+
+def test_cooldowns_of_another_tenant_are_not_shown() -> None:
+    world = Shared()
+    world.gateway.default = refusing(ACME, 401)
+    world.ask_as("acme")
+    assert [*world.whole.health.cooldowns("acme")] == [f"the key of {HOST} (acme)"]
+    assert world.whole.health.cooldowns("globex") == {}
+    assert [*world.whole.health.cooldowns()] == [f"the key of {HOST} (acme)"]
+
+
+def test_a_tenant_with_keys_for_one_gateway_is_asked_there_only() -> None:
+    tenants = [Tenant("acme", {"infron": ACME}), Tenant("both", {"infron": ACME, "openrouter": GLOBEX})]
+    settings = settings_from({}, gateways=["openrouter", "infron"], tenants=tenants)
+    assert [gateway.name for gateway in settings_for(settings, "acme").gateways] == ["infron"]
+    assert [gateway.name for gateway in settings_for(settings, "both").gateways] == ["openrouter", "infron"]
+
+
+# --- no tenant by accident ---
+
+
+def test_a_client_with_tenants_answers_for_none_in_particular() -> None:
+    world = Shared()
+    with pytest.raises(ConfigurationError, match=r"say which one asks, with client\.tenant"):
+        world.whole.check(asking())
+    with pytest.raises(ConfigurationError, match="say whose key"):
+        world.gateway.run(world.whole.key_info(Timeouts()))
+    with pytest.raises(ConfigurationError):
+        world.gateway.run(world.whole.explain(asking()))
+
+
+def settings(values: dict[str, str] | None = None, **options: Any) -> Settings:
+    return settings_from(values or {}, **options)
+
+
+@pytest.mark.parametrize("name", ["Acme", "acme ", "", "nobody", "acme\n", None, 5, ["acme"]])
+def test_names_are_exact(name: Any) -> None:
+    shared = settings(tenants=TENANTS)
+    with pytest.raises(ConfigurationError) as caught:
+        settings_for(shared, name)
+    assert str(caught.value) == "no such tenant", "who else there is, is not told"
+
+
+def test_a_tenants_client_leads_to_no_other() -> None:
+    mine = settings_for(settings(tenants=TENANTS), "acme")
+    with pytest.raises(ConfigurationError, match="this client has no tenants"):
+        settings_for(mine, "globex")
+
+
+# --- configuration ---
+
+
+ENVIRONMENT = {
+    "OPENROUTER_TENANT_ACME_API_KEY": ACME,
+    "OPENROUTER_TENANT_ACME_DEFAULT_MODEL": "a/one",
+    "OPENROUTER_TENANT_ACME_FALLBACK_MODELS": "b/two, c/three",
+    "OPENROUTER_TENANT_BIG_CORP_API_KEYS": f"{GLOBEX},{ACME}",
+    "OPENROUTER_TENANT_2_API_KEY": GLOBEX,
+    "OPENROUTER_TENANT_EMPTY_API_KEY": " ",
+}
+
+
+def revealed(tenant: Tenant) -> Any:
+    assert not isinstance(tenant.keys, tuple)
+    return {name: [key.reveal() for key in keys] for name, keys in (tenant.keys or {}).items()}
+
+
+def test_tenants_of_the_environment() -> None:
+    tenants = settings(ENVIRONMENT).tenants
+    assert [*tenants] == ["2", "acme", "big_corp"]
+    assert revealed(tenants["acme"]) == {"openrouter": [ACME]}
+    assert (tenants["acme"].default_model, tenants["acme"].fallback_models) == ("a/one", ("b/two", "c/three"))
+    assert revealed(tenants["big_corp"]) == {"openrouter": [GLOBEX, ACME]}
+    assert (tenants["2"].default_model, tenants["2"].fallback_models) == (None, None)
+
+
+def test_the_clients_own_models_stand_in_for_a_tenants() -> None:
+    shared = settings({**ENVIRONMENT, "OPENROUTER_DEFAULT_MODEL": "d/four", "OPENROUTER_FALLBACK_MODELS": "e/five"})
+    acme, two = settings_for(shared, "acme"), settings_for(shared, "2")
+    assert (acme.default_model, acme.fallback_models) == ("a/one", ("b/two", "c/three"))
+    assert (two.default_model, two.fallback_models) == ("d/four", ("e/five",))
+
+
+def test_the_clients_own_key_stands_in_for_nobodys() -> None:
+    environment = {"OPENROUTER_API_KEY": GLOBEX, "OPENROUTER_TENANT_ACME_DEFAULT_MODEL": "a/one"}
+    with pytest.raises(ConfigurationError, match="set OPENROUTER_TENANT_ACME_API_KEY or pass") as caught:
+        settings(environment)
+    assert "no other key stands in for it" in str(caught.value)
+    assert settings_for(settings(tenants=TENANTS, api_key="sk-client-1234567890"), "acme").keys == {
+        "openrouter": TENANTS[0].keys
+    }
+
+
+def test_tenants_of_two_gateways_are_one() -> None:
+    environment = {"OPENROUTER_TENANT_ACME_API_KEY": ACME, "INFRON_TENANT_ACME_API_KEY": GLOBEX}
+    shared = settings(environment, gateways=["openrouter", "infron"])
+    assert revealed(shared.tenants["acme"]) == {"openrouter": [ACME], "infron": [GLOBEX]}
+
+
+def test_arguments_win_over_the_environment() -> None:
+    shared = settings(ENVIRONMENT, tenants=[Tenant("acme", default_model="x/mine"), Tenant("new", GLOBEX)])
+    assert [*shared.tenants] == ["acme", "new"]
+    assert shared.tenants["acme"].default_model == "x/mine"
+    assert shared.tenants["acme"].fallback_models == ("b/two", "c/three")
+    assert revealed(shared.tenants["acme"]) == {"openrouter": [ACME]}
+    assert settings({**ENVIRONMENT, "OPENROUTER_API_KEY": ACME}, tenants=[]).tenants == {}
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "told"),
+    [
+        ("OPENROUTER_TENANT_ACME_KEY", ACME, "OPENROUTER_TENANT_ACME_KEY: is none of OPENROUTER_TENANT_<NAME>_API_KEY"),
+        ("OPENROUTER_TENANT_acme_API_KEY", ACME, "OPENROUTER_TENANT_acme_API_KEY: is none of"),
+        ("OPENROUTER_TENANT__API_KEY", ACME, "OPENROUTER_TENANT__API_KEY: is none of"),
+        ("OPENROUTER_TENANT_API_KEY", ACME, "OPENROUTER_TENANT_API_KEY: is none of"),
+        ("OPENROUTER_TENANT_A__B_API_KEY", ACME, "OPENROUTER_TENANT_A__B_API_KEY: is none of"),
+        ("OPENROUTER_TENANT_ÄÖ_API_KEY", ACME, "OPENROUTER_TENANT_ÄÖ_API_KEY: is none of"),
+        ("OPENROUTER_TENANT_ACME_API_KEY", "short", "OPENROUTER_TENANT_ACME_API_KEY: not a valid API key"),
+        ("OPENROUTER_TENANT_ACME_API_KEYS", f"{ACME},short", "OPENROUTER_TENANT_ACME_API_KEYS[1]: not a valid API key"),
+        ("OPENROUTER_TENANT_ACME_DEFAULT_MODEL", "a b", "OPENROUTER_TENANT_ACME_DEFAULT_MODEL: model='a b'"),
+        ("OPENROUTER_TENANT_ACME_FALLBACK_MODELS", "a,b c", "OPENROUTER_TENANT_ACME_FALLBACK_MODELS: model='b c'"),
+    ],
+)
+def test_variables_that_cannot_be_read_are_named(variable: str, text: str, told: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        settings({"OPENROUTER_TENANT_ACME_API_KEY": GLOBEX, variable: text})
+    assert str(caught.value).startswith(told)
+    assert ACME not in str(caught.value)
+
+
+def test_two_names_of_one_setting_contradict_each_other() -> None:
+    environment = {
+        "INFRON_TENANT_A_DEFAULT_MODEL": "x",
+        "ONEROUTER_TENANT_A_DEFAULT_MODEL": "y",
+        "INFRON_TENANT_A_API_KEY": ACME,
+    }
+    with pytest.raises(ConfigurationError, match="ONEROUTER_TENANT_A_DEFAULT_MODEL: contradicts another variable"):
+        settings(environment)
+
+
+@pytest.mark.parametrize(
+    ("tenants", "told"),
+    [
+        ("acme", "tenants: must be a list of Tenant"),
+        ({"acme": ACME}, "tenants: must be a list of Tenant"),
+        (5, "tenants: must be a list of Tenant"),
+        (["acme"], "tenants: must be a list of Tenant, and holds a str"),
+        ([Tenant("a", ACME), Tenant("a", GLOBEX)], "tenants: 'a' is there twice"),
+        ([Tenant("a")], "tenant 'a' has no OpenRouter API key: set OPENROUTER_TENANT_A_API_KEY or pass Tenant"),
+        ([Tenant("a", {"infron": ACME})], "tenant 'a': has a key for 'infron', which is not among openrouter"),
+    ],
+)
+def test_tenants_that_are_none(tenants: Any, told: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        settings(tenants=tenants)
+    assert str(caught.value).startswith(told)
+
+
+def test_where_no_key_is_needed_tenants_need_none() -> None:
+    assert [*settings(tenants=[Tenant("a")], base_url="http://127.0.0.1:1/v1").tenants] == ["a"]
+    assert [*settings(tenants=[Tenant("a")], dev_mode=True).tenants] == ["a"]
+
+
+# --- the clients ---
+
+
+def test_a_tenants_client() -> None:
+    transport = ScriptedTransport()
+    with Client(tenants=TENANTS, transport=transport, runtime=VirtualRuntime()) as client:
+        acme = client.tenant("acme")
+        assert acme is client.tenant("acme")
+        assert repr(acme) == "Client(gateway='openrouter', default_model='a/one', tenant='acme')"
+        for forbidden in (client.complete, client.stream, client.explain):
+            with pytest.raises(ConfigurationError, match=r"client\.tenant\(name\)"):
+                forbidden("Hello")
+        with pytest.raises(ConfigurationError, match="no such tenant"):
+            client.tenant("umbrella")
+        assert acme.complete("Hello").model == A
+        assert client.with_options(timeout=5).tenant("globex").complete("Hello").model == B
+        assert [row.tenant for row in client.usage().rows] == ["acme", "globex"]
+        assert [row.tenant for row in acme.usage().rows] == ["acme"]
+        assert (acme.stats().calls, client.stats().calls) == (1, 2)
+        acme.close()
+        assert acme.complete("Hello again").model == A
+    with pytest.raises(ConfigurationError, match="closed"):
+        acme.complete("Hello")
+
+
+def test_an_async_tenants_client() -> None:
+    async def run() -> None:
+        async with AsyncClient(tenants=TENANTS, transport=ScriptedTransport(), runtime=VirtualRuntime()) as client:
+            assert (await client.tenant("globex").complete("Hello")).model == B
+            with pytest.raises(ConfigurationError, match=r"client\.tenant\(name\)"):
+                await client.complete("Hello")
+            with pytest.raises(ConfigurationError):
+                client.stream("Hello")
+
+    asyncio.run(run())
+
+
+def test_a_request_that_cannot_be_is_refused_for_what_it_is() -> None:
+    with Client(tenants=TENANTS, transport=ScriptedTransport()) as client, pytest.raises(InvalidRequestError):
+        client.tenant("acme").complete("Hello", temprature=1)  # type: ignore[call-arg]
+
+
+def test_routers_of_tenants_have_keys_of_their_own() -> None:
+    shared = settings(tenants=[Tenant("a", ACME), Tenant("b", ACME)])
+    router = Router(shared, VirtualRuntime())
+    a, b = (router.sharing(settings_for(shared, name)).access["openrouter"].keys for name in ("a", "b"))
+    assert a[0] is not b[0]
+    assert (a[0].owner, b[0].owner) == ("a", "b")
+    assert router.sharing(settings_for(shared, "a")).access["openrouter"].keys is a
