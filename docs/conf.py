@@ -33,7 +33,7 @@ python_maximum_signature_line_length = 88
 
 
 class Table(SphinxDirective):
-    """A table made from the library: ``variables``, ``verdicts``, ``failures``, or the name of a policy."""
+    """A table made from the library: one of those named here, or the fields of a class."""
 
     required_arguments = 1
 
@@ -41,6 +41,8 @@ class Table(SphinxDirective):
         name = self.arguments[0]
         made = {
             "variables": tables.variables_table,
+            "tenant-variables": tables.tenant_variables_table,
+            "gateways": tables.gateways_table,
             "verdicts": tables.verdicts_table,
             "failures": tables.failures_tables,
         }

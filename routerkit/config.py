@@ -323,12 +323,13 @@ def with_file(path: str | os.PathLike[str], values: Mapping[str, str]) -> Variab
     both = Variables({**from_file(path), **values})
     for gateway in PREFIXES:
         environment = Environment(both, gateway)
-        url, key = environment.find("BASE_URL"), environment.find("API_KEY")
-        if url is None or key is None or url[0] in values or key[0] not in values:
+        url = environment.find("BASE_URL")
+        keys = [name for name in values if name.startswith(environment.prefixes) and "API_KEY" in name and values[name]]
+        if url is None or url[0] in values or not keys:
             continue
         if not is_loopback(urlsplit(checked_url(url[1], url[0])).hostname or ""):
             raise ConfigurationError(
-                f"{url[0]} comes from {os.fspath(path)!r} and {key[0]} from the environment: set both in the same place"
+                f"{url[0]} comes from {os.fspath(path)!r} and {keys[0]} from the environment: set both in the same place"
             )
     return both
 

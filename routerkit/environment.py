@@ -140,7 +140,13 @@ VARIABLES: tuple[Variable, ...] = (
         "Models asked when the others fail, in order, between commas.",
         "anthropic/claude-sonnet-4.5,google/gemini-2.5-flash",
     ),
-    Variable("ENABLED", boolean, "true", "`false`: making a client is an error. A switch for operators.", "true"),
+    Variable(
+        "ENABLED",
+        boolean,
+        "true",
+        "`false`: the gateway is not used; an error where there is no other. A switch for operators.",
+        "true",
+    ),
     Variable(
         "TIMEOUT",
         deadline,

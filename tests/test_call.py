@@ -229,7 +229,7 @@ def test_nothing_to_ask(catalog: r.Reply) -> None:
 
 
 def test_with_no_model_at_all_the_error_says_how_to_name_one() -> None:
-    error = World().ask(model=None, fallback_models=None, models=[A]).error
+    error = World().ask(model=None, fallback_models=None, models=[]).error
     assert isinstance(error, NoEligibleModelError)
     assert "pass model=, or set default_model=" in str(error)
 

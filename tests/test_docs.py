@@ -21,9 +21,14 @@ import pytest
 import routerkit
 from routerkit.config import settings_from
 from routerkit.core.failure import _ADVICE
+from routerkit.core.strategies import STRATEGIES
 from routerkit.core.verdict_table import VERDICTS
-from routerkit.environment import PREFIXES, VARIABLES
+from routerkit.environment import PREFIXES, TENANT_VARIABLES, VARIABLES
+from routerkit.gateways import KNOWN
+from routerkit.types.gateway import FEATURES
 from routerkit.types.policy import BreakerPolicy, RetryPolicy, Timeouts
+from tests import test_config as of_configuration
+from tests import test_tenants as of_tenants
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -127,8 +132,15 @@ def test_readme_has_both_commands_each_in_one_line() -> None:
     assert all(command in lines for command in COMMANDS)
 
 
+TENANT = "OPENROUTER_TENANT_ACME_"
+
+
 def variable_names() -> list[str]:
     return [f"OPENROUTER_{each.name}" if each.prefixed else each.name for each in VARIABLES]
+
+
+def tenant_variable_names() -> list[str]:
+    return [f"{TENANT}{each.name}" for each in TENANT_VARIABLES]
 
 
 def env_example() -> dict[str, str]:
@@ -141,7 +153,22 @@ def env_example() -> dict[str, str]:
 
 
 def test_env_example_names_exactly_the_variables() -> None:
-    assert sorted(env_example()) == sorted(variable_names())
+    assert sorted(env_example()) == sorted(variable_names() + tenant_variable_names())
+
+
+def test_every_variable_of_env_example_has_tests() -> None:
+    """Good values and bad ones: in the tables of tests/test_config.py, and for tenants in those of tests/test_tenants.py."""
+    (rows,) = of_tenants.test_variables_that_cannot_be_read_are_named.pytestmark  # type: ignore[attr-defined]
+    refused = {variable for variable, _, _ in rows.args[1]}
+    for name in env_example():
+        if name.startswith(TENANT):
+            bare = name.removeprefix(TENANT)
+            assert any(each.endswith(f"_{bare}") for each in of_tenants.ENVIRONMENT), name
+            assert name in refused
+        else:
+            bare = name.removeprefix("OPENROUTER_")
+            assert len(of_configuration.GOOD[bare][1]) > 0
+            assert bare in of_configuration.BAD or bare == "ROUTERKIT_ENV", name  # of which any value is good
 
 
 def test_env_example_explains_every_variable() -> None:
@@ -152,10 +179,13 @@ def test_env_example_explains_every_variable() -> None:
 
 
 def test_env_example_can_be_used_as_it_stands() -> None:
-    values = {**env_example(), "OPENROUTER_API_KEY": "sk-test-1234567890", "DEV_MODE": "false"}
+    keys = {name: "sk-test-1234567890" for name in env_example() if "KEY" in name}
+    values = {**env_example(), **keys, "DEV_MODE": "false"}
     settings = settings_from(values)
     assert settings.default_model == values["OPENROUTER_DEFAULT_MODEL"]
     assert settings.app_title == values["OPENROUTER_X_OPEN_ROUTER_TITLE"]
+    assert settings.strategy == values["OPENROUTER_ROUTE_STRATEGY"]
+    assert settings.tenants["acme"].default_model == values[f"{TENANT}DEFAULT_MODEL"]
 
 
 def test_env_example_tells_the_other_prefixes() -> None:
@@ -188,6 +218,24 @@ def test_every_variable_is_in_the_configuration_table(tables: ModuleType) -> Non
     assert [row[1] for row in rows] == [each.explanation for each in VARIABLES]
 
 
+def test_every_tenant_variable_is_in_its_table(tables: ModuleType) -> None:
+    rows = cells(tables.tenant_variables_table())
+    assert [row[0] for row in rows] == [f"`OPENROUTER_TENANT_<NAME>_{each.name}`" for each in TENANT_VARIABLES]
+    assert [row[1] for row in rows] == [each.explanation for each in TENANT_VARIABLES]
+
+
+def test_every_known_gateway_is_in_its_table(tables: ModuleType) -> None:
+    rows = cells(tables.gateways_table())
+    assert [(row[0], row[2]) for row in rows] == [(f"`{name}`", f"`{each.base_url}`") for name, each in KNOWN.items()]
+    assert rows[0][3:] == ["`OPENROUTER_`", "`author/slug`", "`openrouter/`", ", ".join(f"`{x}`" for x in sorted(FEATURES))]
+    assert rows[1][3:] == ["`INFRON_` or `ONEROUTER_`", "any", "`infron/`", "`provider`, `reasoning`, `usage`"]
+
+
+def test_every_strategy_has_a_heading() -> None:
+    page = (DOCS / "strategies.md").read_text("utf-8")
+    assert set(STRATEGIES) <= set(re.findall(r"^### `(\w+)`$", page, re.MULTILINE))
+
+
 def test_every_verdict_is_in_the_table_of_errors(tables: ModuleType) -> None:
     rows = {row[0].strip("`"): row for row in cells(tables.verdicts_table())}
     assert list(rows) == list(VERDICTS)
@@ -210,16 +258,18 @@ def test_every_verdict_is_on_the_page_of_failures(tables: ModuleType) -> None:
 
 
 def test_every_field_is_in_the_tables_of_policies(tables: ModuleType) -> None:
-    for kind in (Timeouts, RetryPolicy, BreakerPolicy, routerkit.Fault):
+    for kind in (Timeouts, RetryPolicy, BreakerPolicy, routerkit.Fault, routerkit.Gateway):
         rows = cells(tables.fields_table(kind.__name__))
-        assert [row[0] for row in rows] == [f"`{field.name}`" for field in attrs.fields(kind)]
+        needed = ("name", "base_url") if kind is routerkit.Gateway else ()
+        assert [row[0] for row in rows] == [f"`{field.name}`" for field in attrs.fields(kind)][len(needed) :]
     assert ["`max_sleep`", "`60.0`", "The longest wait that a server's hint can ask of a call, in seconds."] in cells(
         tables.fields_table("RetryPolicy")
     )
 
 
 def test_every_table_is_on_a_page() -> None:
-    assert used_tables() == {"variables", "verdicts", "failures", "Timeouts", "RetryPolicy", "BreakerPolicy", "Fault"}
+    made = {"variables", "tenant-variables", "gateways", "verdicts", "failures"}
+    assert used_tables() == made | {"Timeouts", "RetryPolicy", "BreakerPolicy", "Fault", "Gateway"}
 
 
 def test_every_keyword_is_in_the_configuration_page() -> None:

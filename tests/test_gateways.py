@@ -283,6 +283,15 @@ def test_server_side_fallbacks_are_one_model_of_ours() -> None:
     assert world.first.chat_requests[0].json["models"] == [A, C]
 
 
+def test_the_first_of_the_servers_fallbacks_is_asked_when_no_model_is_named() -> None:
+    world = World()
+    told = world.ask(model=None, fallback_models=None, models=[B, C])
+    assert told.attempts == ["b/two 200 ok"]
+    assert [each.reason for each in world.router.named(asking(model=None, models=[B])).targets] == [
+        "the first of models="
+    ]
+
+
 # --- catalogues ---
 
 

@@ -265,3 +265,10 @@ def test_what_a_model_cannot_do(model: Model, asked: Needs, reason: str | None) 
 )
 def test_expired_models_are_left_out(date: str, reason: str | None) -> None:
     assert unfit(Model("x/y", expiration_date=date), needs(), TODAY) == reason
+
+
+def test_a_list_without_parameters_says_nothing_of_them() -> None:
+    bare, empty = Model("a/bare", context_length=9), Model("a/empty", raw={"supported_parameters": []})
+    needs = needs_of(request(tools=[{}]))
+    assert unfit(bare, needs, TODAY) is None
+    assert unfit(empty, needs, TODAY) == "does not support tools"

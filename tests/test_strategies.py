@@ -175,7 +175,7 @@ def test_an_object_with_a_method_order_is_a_strategy(strategy: Any) -> None:
         (Late(), "Late is no strategy"),
         (Nameless(), "Nameless is no strategy"),
     ],
-    ids=str,
+    ids=lambda each: each if isinstance(each, str) else type(each).__name__,
 )
 def test_what_is_no_strategy(value: Any, told: str) -> None:
     with pytest.raises(ValueError, match=told):
@@ -289,7 +289,7 @@ def broken(given: Sequence[Candidate]) -> Iterator[Candidate]:
         (None, "TypeError"),
         (5, "TypeError"),
     ],
-    ids=str,
+    ids=lambda each: each if isinstance(each, str) else type(each).__name__,
 )
 def test_a_strategy_that_fails_loses_no_answer(result: Any, told: str) -> None:
     note = f"odd failed ({told}), so as planned"
@@ -629,7 +629,18 @@ def test_all_that_it_fits_is_told() -> None:
     found = MultiModel().order(
         candidates(A), outlook([{"role": "user", "content": [IMAGE]}], entries=[Model(A)], tools=[{}])
     )
-    assert found[0].reason == "fallback 1; fits image, tools; its price is unknown"
+    assert found[0].reason == "fallback 1; fits image, tools as far as its gateway tells; its price is unknown"
+
+
+def test_what_the_catalogue_tells_goes_before_what_it_leaves_open() -> None:
+    """However cheap: a list without parameters says nothing of tools, an empty one says that there are none."""
+    tools = {"supported_parameters": frozenset({"tools"})}
+    entries = [fitting(A, cost="0.0001"), attrs.evolve(fitting(B, cost="0.003"), **tools)]
+    entries.append(attrs.evolve(fitting(C, cost="0.002"), raw={"supported_parameters": []}))
+    found = MultiModel().order(candidates(A, B, C), outlook(entries=entries, tools=[{}]))
+    assert models(found) == [B, A, C]
+    assert "as far as its gateway tells" in found[1].reason
+    assert found[2].reason.endswith("; last: does not support tools")
 
 
 def test_the_context_must_hold_the_request() -> None:

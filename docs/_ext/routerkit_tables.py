@@ -17,12 +17,16 @@ import attrs
 from routerkit.core.failure import _ADVICE
 from routerkit.core.verdict_notes import NOTES
 from routerkit.core.verdict_table import VERDICTS, Rule
-from routerkit.environment import PREFIXES, VARIABLES, Variable
-from routerkit.types import policy
+from routerkit.environment import PREFIXES, TENANT_VARIABLES, VARIABLES, Variable
+from routerkit.gateways import KNOWN
 from routerkit.types.fault import Fault
+from routerkit.types.gateway import FEATURES, Gateway
+from routerkit.types.policy import BreakerPolicy, RetryPolicy, Timeouts
 from routerkit.types.verdict import Action, Billing, Blame, Condition, Sample
 
 PREFIX = PREFIXES["openrouter"][0]
+KINDS: tuple[Any, ...] = (Timeouts, RetryPolicy, BreakerPolicy, Fault, Gateway)
+"""The classes whose fields are shown."""
 
 _THEN = {
     Action.RETURN: "the answer",
@@ -56,6 +60,33 @@ def variables_table() -> str:
     return _table(("Variable", "What it says", "Default", "Example"), rows)
 
 
+def tenant_variables_table() -> str:
+    """Every variable of a tenant."""
+    rows = [
+        (f"`{PREFIX}TENANT_<NAME>_{each.name}`", each.explanation, _default(each.default), f"`{each.example}`")
+        for each in TENANT_VARIABLES
+    ]
+    return _table(("Variable", "What it says", "Default", "Example"), rows)
+
+
+def gateways_table() -> str:
+    """The gateways that are known by name."""
+    rows = [
+        (
+            f"`{name}`",
+            gateway.label,
+            f"`{gateway.base_url}`",
+            " or ".join(f"`{prefix}`" for prefix in PREFIXES[name]),
+            _ids(gateway),
+            f"`{gateway.id_prefix}`",
+            _listed(gateway.features),
+        )
+        for name, gateway in KNOWN.items()
+    ]
+    heads = ("Name", "Gateway", "Base URL", "Its variables begin with", "Model ids", "Prefix that pins", "Features")
+    return _table(heads, rows)
+
+
 def verdicts_table() -> str:
     """Every verdict: what it means for whoever catches its error."""
     rows = [(f"`{code}`", *_meaning(code)) for code in VERDICTS]
@@ -73,8 +104,8 @@ def failures_tables() -> str:
 
 
 def fields_table(name: str) -> str:
-    """The fields of a policy or of :class:`routerkit.Fault`: name, default, and the text that follows them in the source."""
-    kind: Any = Fault if name == "Fault" else getattr(policy, name)
+    """The fields of one of ``KINDS``, but for those that must be given: name, default, and the text that follows in the source."""
+    kind = next(kind for kind in KINDS if kind.__name__ == name)
     notes = _attribute_notes(kind)
     rows = [
         (f"`{field.name}`", f"`{field.default!r}`", notes.get(field.name, ""))
@@ -82,6 +113,15 @@ def fields_table(name: str) -> str:
         if field.default is not attrs.NOTHING
     ]
     return _table(("Field", "Default", "Meaning"), rows)
+
+
+def _ids(gateway: Gateway) -> str:
+    return f"`{gateway.id_format}`" if gateway.id_format != "any" else "any"
+
+
+def _listed(features: frozenset[str] | None) -> str:
+    known = FEATURES if features is None else features
+    return ", ".join(f"`{name}`" for name in sorted(known))
 
 
 def _meaning(code: str) -> tuple[str, str]:

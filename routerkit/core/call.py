@@ -46,7 +46,7 @@ from routerkit.errors import DeadlineExceededError, NoEligibleModelError, Router
 from routerkit.types.completion import Completion, CostSource, Usage, usage_of
 from routerkit.types.event import AttemptFinished, CallFinished
 from routerkit.types.request import ChatRequest
-from routerkit.types.route import Attempt, Candidate, Plan, Route, Target, Wait
+from routerkit.types.route import Attempt, Candidate, Plan, Route, Wait
 from routerkit.types.verdict import Action, Billing, Blame, Condition, Sample, Sent, Verdict
 
 if TYPE_CHECKING:
@@ -72,8 +72,6 @@ class Accountable(Protocol):
 
     @property
     def route(self) -> Route: ...
-    @property
-    def usage(self) -> Usage: ...
     @property
     def cost(self) -> Decimal | None: ...
 
@@ -122,6 +120,8 @@ class Call:
         self.deadline = now + request.total
         self.ledger = Ledger(now)
         self.itinerary = Itinerary(router, request, self.ledger, self.deadline)
+        self.usage: Usage | None = None
+        """What the answer used."""
 
     def now(self) -> float:
         return self.router.runtime.monotonic()
@@ -176,7 +176,7 @@ class Call:
         """Settle an attempt that gave no answer: breaker, cooldown, account, observers."""
         verdict = classify(signal)
         trial.admission.settle(verdict.sample, verdict.blame)
-        if verdict.sample is not Sample.NEUTRAL:
+        if self.router.scored and verdict.sample is not Sample.NEUTRAL:
             self.score(trial, ok=False)
         target, key = trial.candidate.target, trial.admission.key
         self.router.health.cool(target, key, verdict, signal.status)
@@ -204,10 +204,16 @@ class Call:
             yield from self.router.report(AttemptFinished(attempt))
         return verdict
 
-    def cost(self, usage: Usage, served: Any, target: Target) -> tuple[Decimal | None, CostSource]:
-        """USD, by the gateway's own figure, else by what its catalogue in memory says of the model that it ``served``."""
-        if usage.cost is not None:
-            return usage.cost, "gateway"
+    def settle(self, trial: Trial, usage: Usage, served: Any) -> tuple[Decimal | None, CostSource]:
+        """An answer is complete. Its cost: the gateway's own figure, else what its catalogue in memory says of the model that it
+        ``served``."""
+        self.usage = usage
+        if self.router.scored:
+            self.score(trial, ok=True, tokens=usage.completion_tokens)
+        told = usage.cost
+        if told is not None:
+            return told, "gateway"
+        target = trial.candidate.target
         snapshot = self.router.access[target.gateway].catalog.peek()
         if snapshot is None:
             return None, "unknown"
@@ -216,20 +222,16 @@ class Call:
         return cost_of(usage, model, images)
 
     def score(self, trial: Trial, *, ok: bool, tokens: int = 0) -> None:
-        """Enter the attempt into the scores, if a strategy looks at them."""
-        router = self.router
-        if router.scored:
-            duration = self.now() - trial.admission.started
-            router.scores.observe(
-                trial.candidate.target, ok=ok, first_token=trial.first_token, duration=duration, tokens=tokens or None
-            )
+        """Enter the attempt into the scores that strategies look at."""
+        duration = self.now() - trial.admission.started
+        self.router.scores.observe(
+            trial.candidate.target, ok=ok, first_token=trial.first_token, duration=duration, tokens=tokens or None
+        )
 
-    def close(
-        self, route: Route, error: str | None, usage: Usage | None = None, cost: Decimal | None = None
-    ) -> Step[None]:
+    def close(self, route: Route, error: str | None, cost: Decimal | None = None) -> Step[None]:
         """The call has ended: add up what it used, tell observers."""
         router, stream = self.router, self.request.stream
-        router.accounts.record(router.settings.tenant, route, error, stream, usage, cost)
+        router.accounts.record(router.settings.tenant, route, error, stream, self.usage, cost)
         if router.observed():
             yield from router.report(CallFinished(route, error, stream))
 
@@ -257,7 +259,7 @@ def accounted(call: Call, work: Step[AccountableT]) -> Step[AccountableT]:
     except Cancelled:
         yield from call.close(call.ledger.route(call.now()), "Cancelled")
         raise
-    yield from call.close(result.route, None, result.usage, result.cost)
+    yield from call.close(result.route, None, result.cost)
     return result
 
 
@@ -276,9 +278,8 @@ def exchange(call: Call, trial: Trial) -> Step[Result[Completion]]:
         return Result((yield from call.conclude(trial, signal)))
     trial.admission.settle(Sample.OK, Blame.NOBODY)
     yield from call.record(trial, OK)
-    target, usage = trial.candidate.target, usage_of(body)
-    call.score(trial, ok=True, tokens=usage.completion_tokens)
-    cost, source = call.cost(usage, body.get("model"), target)
+    target = trial.candidate.target
+    cost, source = call.settle(trial, usage_of(body), body.get("model"))
     route = call.ledger.route(call.now(), cost)
     completion = Completion(
         body, model=target.model, gateway=target.gateway, route=route, cost=cost, cost_source=source, mock=response.mock

@@ -77,7 +77,7 @@ _ADVICE: dict[str, tuple[type[APIError], str]] = {
     "model_unavailable": (ModelNotFoundError, "the gateway has no provider for this model now"),
     "policy_restricted": (
         ModelNotFoundError,
-        "privacy or provider settings of the account exclude every provider of this model",
+        "the account may not use this model: its access, privacy or provider settings exclude it",
     ),
     "routing_requirements": (
         InternalServerError,

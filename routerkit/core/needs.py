@@ -45,6 +45,10 @@ _SUPPORT: dict[str, str] = {
 """Request parameter to the word that a catalogue lists under ``supported_parameters``. Others concern only the gateway."""
 
 
+_COMMON = frozenset({"max_tokens", "stop", "temperature", "top_p"})
+"""Parameters that any chat model takes, listed or not."""
+
+
 @attrs.frozen
 class Needs:
     """What a model must be able to do for one request."""
@@ -144,14 +148,27 @@ def unfit(model: Model, needs: Needs, today: datetime.date) -> str | None:
     missing = outputs - set(model.output_modalities or outputs)
     if missing:
         return f"does not give {_listed(missing)}"
-    missing = needs.parameters - (model.supported_parameters or needs.parameters)
-    if missing:
+    missing = needs.parameters - model.supported_parameters
+    if missing and _tells_parameters(model):
         return f"does not support {_listed(missing)}"
     if model.context_length is not None and model.context_length < needs.tokens:
         return f"its context of {model.context_length} tokens is too small for about {needs.tokens}"
     if model.expiration_date is not None and model.expiration_date[:10] <= today.isoformat():
         return f"expired on {model.expiration_date[:10]}"
     return None
+
+
+def tells(model: Model, needs: Needs) -> bool:
+    """Whether the catalogue says enough of a model to know that it can serve the request."""
+    if needs.parameters - _COMMON and not _tells_parameters(model):
+        return False
+    takes = bool(model.input_modalities) or needs.inputs <= {"text"}
+    return takes and (bool(model.output_modalities) or needs.outputs <= {"text"})
+
+
+def _tells_parameters(model: Model) -> bool:
+    """An empty list says that there are none; no list says nothing."""
+    return bool(model.supported_parameters) or isinstance(model.raw.get("supported_parameters"), list)
 
 
 def _answer_tokens(params: Mapping[str, Any]) -> int:

@@ -15,7 +15,7 @@ from routerkit.core.pricing import within
 from routerkit.core.strategies import Outlook, Strategy, ordered
 from routerkit.errors import InvalidRequestError, RouterKitError
 from routerkit.types.gateway import Gateway
-from routerkit.types.model import Pricing
+from routerkit.types.model import Model, Pricing
 from routerkit.types.request import ChatRequest
 from routerkit.types.route import Candidate, Origin, Plan, Skip, Target
 from routerkit.types.settings import Settings
@@ -124,7 +124,7 @@ def from_catalog(
         target = Target(gateway, model.id)
         if target in present:
             continue
-        reason = unfit(model, needs, day)
+        reason = unfit(model, needs, day) or _unwanted(model, needs)
         if reason is None and not request.allow_any_price:
             reason = _too_dear(model.pricing, ceilings, components, any_named=bool(present))
         if reason is not None:
@@ -133,6 +133,16 @@ def from_catalog(
         size = f"{model.context_length} tokens" if model.context_length else "unknown"
         targets.append(Candidate(target, Origin.CATALOG, f"from the catalogue: fits, context {size}"))
     return Plan(tuple(targets), tuple(skipped))
+
+
+def _unwanted(model: Model, needs: Needs) -> str | None:
+    """Why nobody would want an entry of the catalogue who does not name it."""
+    price = model.raw.get("pricing")
+    prompt = price.get("prompt") if isinstance(price, dict) else None
+    if str(prompt).startswith("-"):  # OpenRouter's sign for an entry that chooses a model by itself
+        return "a router, not a model; it is asked when it is named"
+    more = set(model.output_modalities) - (needs.outputs | {"text"})
+    return f"gives {_listed(more)}, which was not asked for" if more else None
 
 
 def in_order(strategy: Strategy, candidates: Sequence[Candidate], outlook: Outlook) -> Sequence[Candidate]:

@@ -224,13 +224,6 @@ class Router:
                 failed.append(plan.unreadable(access.gateway, error))
         return first
 
-    def score(
-        self, target: Target, *, ok: bool, first_token: float | None, duration: float, tokens: int | None
-    ) -> None:
-        """Enter an attempt into the scores, if a strategy looks at them."""
-        if self.scored:
-            self.scores.observe(target, ok=ok, first_token=first_token, duration=duration, tokens=tokens)
-
     @property
     def news(self) -> bool:
         """Whether :meth:`report` would tell anybody anything."""

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import attrs
 
-from routerkit.core.needs import Needs, unfit
+from routerkit.core.needs import Needs, tells, unfit
 from routerkit.core.performance import Score
 from routerkit.core.pricing import expected_cost, in_usd
 from routerkit.errors import ConfigurationError
@@ -235,8 +235,8 @@ class MultiModel(Strategy):
 
     ``rules``: what a request needs (one of ``KINDS``) to models in order: ids, ``"model on gateway"``, or a gateway's name for
     all of its models. The first rule that matches counts. What needs to give an image or sound matches as what needs to take one.
-    Models of which no entry is known come after those known to fit, unless a rule names them; those that by their entry cannot
-    serve come last, also when a rule names them. Raises ConfigurationError.
+    Models of which the catalogue does not say enough come after those known to fit, and those without an entry after these, unless
+    a rule names them; those that by their entry cannot serve come last, also when a rule names them. Raises ConfigurationError.
     """
 
     name: ClassVar[str] = "multi_model"
@@ -248,7 +248,7 @@ class MultiModel(Strategy):
         rule = next((kind for kind in self.rules if kind in kinds), None)
         places = {name: place for place, name in reversed([*enumerate(self.rules.get(rule or "", ()))])}
         named: list[tuple[int, Candidate]] = []
-        fit, unknown, poor = [], [], []
+        fit, vague, unknown, poor = [], [], [], []
         for candidate in candidates:
             model = outlook.entry(candidate.target)
             lack = None if model is None else unfit(model, outlook.needs, outlook.today)
@@ -259,10 +259,18 @@ class MultiModel(Strategy):
                 named.append((place, noted(candidate, f"the {_nth(place + 1)} of your rule for {rule}")))
             elif model is None:
                 unknown.append(noted(candidate, "not in the catalogue, so nobody can tell what it can do"))
-            else:
+            elif tells(model, outlook.needs):
                 fit.append(noted(candidate, f"fits {', '.join(kinds)}"))
+            else:
+                vague.append(noted(candidate, f"fits {', '.join(kinds)} as far as its gateway tells"))
         named.sort(key=lambda each: each[0])
-        return [*(candidate for _, candidate in named), *_by_cost(fit, outlook), *unknown, *poor]
+        return [
+            *(candidate for _, candidate in named),
+            *_by_cost(fit, outlook),
+            *_by_cost(vague, outlook),
+            *unknown,
+            *poor,
+        ]
 
 
 def kinds_of(needs: Needs) -> tuple[str, ...]:

@@ -38,7 +38,6 @@ from routerkit.types.completion import (
     StreamMarker,
     StreamReset,
     StreamSeam,
-    Usage,
     usage_of,
 )
 from routerkit.types.route import Route
@@ -62,7 +61,6 @@ class Ended:
     route: Route
     cost: Decimal | None
     cost_source: CostSource
-    usage: Usage
     mock: bool
     notes: tuple[str, ...]
 
@@ -229,7 +227,7 @@ def _interrupted(call: Call, intake: Intake, signal: Signal) -> Step[tuple[Verdi
     verdict = attrs.evolve(classify(signal), billing=Billing.CONFIRMED)
     trial = intake.trial
     target = trial.candidate.target
-    if verdict.sample is not Sample.NEUTRAL:
+    if call.router.scored and verdict.sample is not Sample.NEUTRAL:
         call.score(trial, ok=False)
     if verdict.blame in (Blame.MODEL, Blame.GATEWAY):
         trial.admission.broke(verdict.sample)
@@ -258,15 +256,11 @@ def _interrupted(call: Call, intake: Intake, signal: Signal) -> Step[tuple[Verdi
 def _ended(call: Call, intake: Intake) -> Ended:
     target = intake.trial.candidate.target
     served = dict.fromkeys(chunk.model for chunk in reversed(intake.chunks) if chunk.model)
-    usage = next(
-        (usage_of(chunk.raw) for chunk in reversed(intake.chunks) if isinstance(chunk.raw.get("usage"), dict)),
-        Usage({}),
-    )
-    call.score(intake.trial, ok=True, tokens=usage.completion_tokens)
-    cost, source = call.cost(usage, next(iter(served), None), target)
+    told = next((chunk.raw for chunk in reversed(intake.chunks) if isinstance(chunk.raw.get("usage"), dict)), {})
+    cost, source = call.settle(intake.trial, usage_of(told), next(iter(served), None))
     notes = (*intake.notes, "model_changed") if len(served) > 1 else intake.notes
     route = call.ledger.route(call.now(), cost)
-    return Ended(intake.chunks, target.model, target.gateway, route, cost, source, usage, intake.mock, notes)
+    return Ended(intake.chunks, target.model, target.gateway, route, cost, source, intake.mock, notes)
 
 
 def _order(call: Call, trial: Trial) -> Open:

@@ -45,12 +45,14 @@ class _Row:
     def add(self, answered: bool, usage: Usage | None, cost: Decimal | None) -> None:
         self.answers += answered
         if usage is not None and usage.raw:
-            self.prompt_tokens += usage.prompt_tokens
-            self.completion_tokens += usage.completion_tokens
-            self.cached_tokens += usage.cached_tokens
-            self.cache_write_tokens += usage.cache_write_tokens
-            self.reasoning_tokens += usage.reasoning_tokens
-            self.audio_tokens += usage.audio_tokens + usage.completion_audio_tokens
+            prompt, completion, cached, written, reasoning, sound = usage.counts()
+            self.prompt_tokens += prompt
+            self.completion_tokens += completion
+            if cached or written or reasoning or sound:
+                self.cached_tokens += cached
+                self.cache_write_tokens += written
+                self.reasoning_tokens += reasoning
+                self.audio_tokens += sound
         if cost is not None:
             self.cost = EXACT.add(self.cost, cost)
         else:
@@ -87,9 +89,11 @@ class _Tally:
             self.waits += 1
             self.waited += wait.seconds
         self.streams += stream
-        self.duration += route.duration
-        self.duration_max = max(self.duration_max, route.duration)
-        self.durations[bisect_left(DURATIONS, route.duration)] += 1
+        duration = route.duration
+        self.duration += duration
+        if duration > self.duration_max:
+            self.duration_max = duration
+        self.durations[bisect_left(DURATIONS, duration)] += 1
 
     def merge(self, other: _Tally) -> None:
         for name in ("calls", "answered", "fell_back", "waits", "waited", "streams", "duration"):
@@ -114,7 +118,7 @@ class Accounts:
     def forget_lock(self) -> None:
         """In a forked child the parent's lock is not ours, nor is what the parent's calls used: counting begins anew."""
         self._lock: Lock = self._runtime.lock()
-        self._rows: dict[tuple[str | None, str, str], _Row] = {}
+        self._rows: dict[tuple[str | None, Target], _Row] = {}
         self._tallies: dict[str | None, _Tally] = {}
         self._cancelled: deque[_Call] = deque(maxlen=MAX_CANCELLED)
         """Calls whose turn comes when the lock is taken next."""
@@ -146,9 +150,11 @@ class Accounts:
         with self._lock:
             self._catch_up()
             rows = [
-                UsageRow(tenant=key[0], gateway=key[1], model=key[2], **{name: getattr(row, name) for name in SUMS})
-                for key, row in self._rows.items()
-                if tenant is None or key[0] == tenant
+                UsageRow(
+                    tenant=owner, gateway=of.gateway, model=of.model, **{name: getattr(row, name) for name in SUMS}
+                )
+                for (owner, of), row in self._rows.items()
+                if tenant is None or owner == tenant
             ]
         rows.sort(key=lambda row: (row.tenant or "", row.gateway, row.model))
         return UsageReport(tuple(rows))
@@ -188,10 +194,10 @@ class Accounts:
             self._row(tenant, route.attempts[-1].target).add(error is None, usage, cost)
 
     def _row(self, tenant: str | None, target: Target) -> _Row:
-        key = (tenant, target.gateway, target.model)
+        key = (tenant, target)
         row = self._rows.get(key)
         if row is None:
             if len(self._rows) >= MAX_ROWS:
-                key = (tenant, target.gateway, OTHER)
+                key = (tenant, Target(target.gateway, OTHER))
             row = self._rows.setdefault(key, _Row())
         return row

@@ -71,8 +71,9 @@ NOTES: dict[str, dict[str, Note]] = {
             "OpenRouter's availability codes",
         ),
         "policy_restricted": Note(
-            "`privacy_restricted`, `constraint_filtered`, or “matching your data policy”",
-            "OpenRouter's availability codes",
+            "`privacy_restricted`, `constraint_filtered`, “matching your data policy”; “you do not have access”;"
+            " `key_model_access_denied` and its kin",
+            "OpenRouter's availability codes; OpenAI's message; LiteLLM's proxy",
         ),
         "routing_requirements": Note(
             "503 “routing requirements” to a request that restricts providers itself",

@@ -102,12 +102,12 @@ VERDICTS: dict[str, Rule] = {
     "edge_error_sent": Rule(
         _A.NEXT_GATEWAY, _B.GATEWAY, _S.FAIL, _M.POSSIBLE, hinted=GATEWAY_COOLDOWN_CAP, retry_if_last=True
     ),
-    "unexpected_redirect": Rule(_A.FAIL, _B.GATEWAY),
+    "unexpected_redirect": Rule(_A.NEXT_GATEWAY, _B.GATEWAY),
     "unexpected_response": Rule(_A.NEXT_MODEL, _B.GATEWAY, _S.FAIL, _M.POSSIBLE),
     # the network
     "connect_failed": Rule(_A.NEXT_GATEWAY, _B.GATEWAY, _S.FAIL),
     "address_not_allowed": Rule(_A.FAIL, _B.GATEWAY),
-    "tls_verify": Rule(_A.FAIL, _B.GATEWAY, _S.FAIL),
+    "tls_verify": Rule(_A.NEXT_GATEWAY, _B.GATEWAY, _S.FAIL),
     "stale_connection": Rule(_A.RETRY_SAME, billing=_M.POSSIBLE),
     "connection_lost": Rule(_A.NEXT_MODEL, _B.MODEL, _S.FAIL, _M.POSSIBLE, retry_if_last=True),
     "first_byte_timeout": Rule(_A.NEXT_MODEL, _B.MODEL, _S.FAIL, _M.POSSIBLE, retry_if_last=True),

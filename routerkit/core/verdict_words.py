@@ -56,6 +56,11 @@ WORDS: dict[str, str] = {
     "openrouter_shared_capacity": "capacity_exhausted",
     # error.code and error.type of OpenAI, llama.cpp, vLLM, LiteLLM and their kin
     "model_not_found": "model_not_found",
+    "key_model_access_denied": "policy_restricted",
+    "team_model_access_denied": "policy_restricted",
+    "user_model_access_denied": "policy_restricted",
+    "org_model_access_denied": "policy_restricted",
+    "budget_exceeded": "key_budget",
     "insufficient_quota": "insufficient_quota",
     "billing_hard_limit_reached": "insufficient_quota",
     "invalid_api_key": "authentication",
@@ -126,6 +131,7 @@ ENDINGS: dict[Ending, str] = {
 }
 
 MESSAGES: tuple[tuple[str, str], ...] = (
+    ("you do not have access", "policy_restricted"),  # OpenAI, with its word for a model that does not exist
     ("is not a valid model id", "model_not_found"),
     ("invalid model name", "model_not_found"),
     ("free-models-per-", "free_tier_exhausted"),

@@ -174,6 +174,13 @@ class Choice(View):
         return f"Choice(index={self.index}, finish_reason={self.finish_reason!r})"
 
 
+_USUAL = frozenset(
+    {"prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details", "completion_tokens_details", "cost"}
+    | {"cost_details", "is_byok"}
+)
+"""Fields of a usage beside which no other name for cached tokens is to be looked for."""
+
+
 class Usage(View):
     """Token counts. A count that the gateway did not send, or sent as nonsense, is 0; ``known`` tells."""
 
@@ -193,8 +200,7 @@ class Usage(View):
         )
 
     def _count(self, name: str) -> int:
-        count = super()._count(name)
-        return count if count <= MAX_TOKENS else 0
+        return _count(self.raw.get(name))
 
     @property
     def prompt_tokens(self) -> int:
@@ -237,6 +243,21 @@ class Usage(View):
         """Completion tokens that were reasoning."""
         return self._of_completion("reasoning_tokens")
 
+    def counts(self) -> tuple[int, int, int, int, int, int]:
+        """Tokens of prompt, completion, cache reads, cache writes, reasoning and sound: the properties, in one go."""
+        get = self.raw.get
+        cached = written = reasoning = sound = 0
+        of_prompt, of_completion = get("prompt_tokens_details"), get("completion_tokens_details")
+        if of_prompt.__class__ is dict:
+            cached, written = _count(of_prompt.get("cached_tokens")), _count(of_prompt.get("cache_write_tokens"))
+            sound = _count(of_prompt.get("audio_tokens"))
+        if of_completion.__class__ is dict:
+            reasoning = _count(of_completion.get("reasoning_tokens"))
+            sound += _count(of_completion.get("audio_tokens"))
+        if not (cached and written) and not _USUAL.issuperset(self.raw):
+            cached, written = self.cached_tokens, self.cache_write_tokens
+        return _count(get("prompt_tokens")), _count(get("completion_tokens")), cached, written, reasoning, sound
+
     @property
     def cost(self) -> Decimal | None:
         """USD, when the gateway tells; negative or unreadable figures count as not told."""
@@ -244,13 +265,17 @@ class Usage(View):
         return _usd(self._beside) if told is None else told
 
     def _of_prompt(self, name: str) -> int:
-        return Usage(self._dict("prompt_tokens_details"))._count(name)
+        return _count(self._dict("prompt_tokens_details").get(name))
 
     def _of_completion(self, name: str) -> int:
-        return Usage(self._dict("completion_tokens_details"))._count(name)
+        return _count(self._dict("completion_tokens_details").get(name))
 
     def __repr__(self) -> str:
         return f"Usage(prompt_tokens={self.prompt_tokens}, completion_tokens={self.completion_tokens})"
+
+
+def _count(value: Any) -> int:
+    return value if value.__class__ is int and 0 <= value <= MAX_TOKENS else 0
 
 
 def _usd(value: object) -> Decimal | None:

@@ -14,9 +14,9 @@ from routerkit import BreakerPolicy, Gateway, RouterKitError
 from routerkit.testing import FaultServer, RecordedRequest
 from routerkit.testing import replies as r
 from tests.faults.catalogue import fault
-from tests.faults.outcomes import FAST, After, Outcome, check_outcome, left
+from tests.faults.outcomes import FAST, After, Outcome, check_after, check_outcome, left
 from tests.support.facades import AsyncCaller, SkippingRuntime, SyncCaller
-from tests.support.scenarios import A, Ask, B
+from tests.support.scenarios import A, Ask, B, C, Scenario
 
 Facade = type[SyncCaller | AsyncCaller]
 
@@ -175,8 +175,9 @@ TARGETS = {
 def test_redirects_lead_nowhere(target: str, status: int, stream: bool) -> None:
     with FaultServer() as elsewhere:
         location = TARGETS[target].format(other=elsewhere.port)
-        redirected = Outcome("unexpected_redirect", status, fed=False, billing="none", error="ProtocolError")
-        check_outcome(r.redirect(status, location), redirected, stream=stream)
+        ask = Ask([f"{A} {status} unexpected_redirect"], "ProtocolError", stream=stream, skipped=(B, C))
+        details = check_after(Scenario(target, {A: [r.redirect(status, location)]}, [ask]), After())
+        assert "billing none," in details[0][0]
         assert elsewhere.connections_opened == 0
 
 

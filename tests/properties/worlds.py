@@ -6,8 +6,9 @@ core and writes down every order that the core gave, what came of it, and when.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from typing import Any
+from urllib.parse import urlsplit
 
 import attrs
 from hypothesis import settings
@@ -52,6 +53,10 @@ class Ask:
     """Another call, made by somebody else before this one's so-manieth order is carried out."""
     on_interrupt: OnInterrupt | None = None
     """Of streams."""
+    tenant: str = ""
+    """Who asks; empty: nobody in particular."""
+    handed: bool = False
+    """Whether the models are handed over as `models=`, for the gateway to choose from."""
 
 
 TOTALS = (0.5, 2.0, 5.0, 20.0, 60.0, 120.0)
@@ -114,7 +119,8 @@ class Order:
         if not isinstance(self.effect, (Send, Open)) or self.effect.request.method != "POST":
             return None
         body = self.effect.request.body or b""
-        return next(Target(GATEWAY, model) for model in (*MODELS, LAST_RESORT) if b'"' + model.encode() + b'"' in body)
+        model = body[len(b'{"model":"') :].partition(b'"')[0].decode()
+        return Target(urlsplit(self.effect.request.url).netloc, model)
 
     @property
     def may_have_been_sent(self) -> bool:
@@ -194,6 +200,8 @@ class Run:
             self.gateway.catalog = r.json_body(CATALOG)
         options = settings_from({}, base_url=f"http://{GATEWAY}/v1", api_key=KEY, retry=world.retry)
         self.router = Router(options, self.runtime)
+        self.routers = {"": self.router}
+        """By tenant."""
 
     def play(self) -> Run:
         for ask in self.world.asks:
@@ -210,8 +218,8 @@ class Run:
         self.runtime.now += ask.after
         began, orders = self.runtime.now, list[Order]()
         events, said = len(self.gateway.events), len(self.said)
-        request = request_for(ask)
-        step: Step[Any] = self.router.stream(request) if ask.stream else self.router.complete(request)
+        request, router = request_for(ask), self.routers[ask.tenant]
+        step: Step[Any] = router.stream(request) if ask.stream else router.complete(request)
         delivered: list[Chunk] = []
         try:
             delivered, result = self.gateway.run(self._watched(step, orders, ask), interruption)
@@ -272,28 +280,34 @@ class Run:
 
     def breakers(self) -> dict[str, Any]:
         """Everything that breakers remember but for permits."""
-        health = self.router.health
-        named: Sequence[str | None] = (None, *MODELS, LAST_RESORT)
         found = {}
-        for model in named:
-            breaker = health.breaker(GATEWAY, model)
-            found[str(model)] = (breaker.state, breaker.open_until, list(breaker._samples), list(breaker._row))
+        for gateway, model in self.scopes:
+            breaker = self.router.health.breaker(gateway, model)
+            name = str(model) if gateway == GATEWAY else f"{model} on {gateway}"
+            found[name] = (breaker.state, breaker.open_until, list(breaker._samples), list(breaker._row))
         return found
 
+    @property
+    def scopes(self) -> list[tuple[str, str | None]]:
+        """Gateway and model of each breaker there is; no model: that of the gateway."""
+        return [(gateway, model) for gateway in self.router.access for model in (None, *MODELS, LAST_RESORT)]
+
     def leases(self) -> list[str]:
-        """Permits that are out and connections that are open: none, when no call is under way."""
-        health = self.router.health
+        """Permits that are out, keys in use and connections that are open: none, when no call is under way."""
         held = []
-        for model in (None, *MODELS, LAST_RESORT):
-            breaker = health.breaker(GATEWAY, model)
+        for gateway, model in self.scopes:
+            breaker = self.router.health.breaker(gateway, model)
             if breaker._leased_until > self.runtime.now:
-                held.append(f"the probe of {model or GATEWAY}")
+                held.append(f"the probe of {model} on {gateway}")
             if breaker._waiting:
-                held.append(f"{len(breaker._waiting)} streams of {model or GATEWAY}")
-        if self.gateway.open:
-            held.append(f"{len(self.gateway.open)} connections")
-        if self.router.access[GATEWAY].catalog._fetching is not None:
-            held.append("the catalogue")
+                held.append(f"{len(breaker._waiting)} streams of {model} on {gateway}")
+        for router in self.routers.values():
+            for access in router.access.values():
+                held += [f"{key!r}" for key in access.keys if key.in_flight]
+                held += ["the catalogue"] if access.catalog._fetching is not None else []
+        for gateway in self.router.access:
+            connections = self.gateway.at(f"http://{gateway}").open_streams
+            held += [f"{connections} connections to {gateway}"] if connections else []
         return held
 
 
@@ -301,7 +315,7 @@ def request_for(ask: Ask) -> ChatRequest:
     first, *others = ask.models
     return ChatRequest.build(
         "Hello",
-        {},
+        {"models": list(ask.models)} if ask.handed else {},
         model=first,
         fallback_models=others,
         extra_body=None,

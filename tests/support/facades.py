@@ -1,18 +1,21 @@
 """The two facades, called alike: one list of tests runs through both.
 
 A caller owns a client and, for the async one, an event loop. `until` waits for something to happen on the server while the loop,
-if there is one, goes on running.
+if there is one, goes on running. `begin` begins a call that goes on by itself, in a thread or a task; what it returns waits for
+its end.
 """
 
 from __future__ import annotations
 
 import asyncio
+import copy
 import time
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from routerkit import AsyncClient, Chunk, Client, Completion, Model, RouterKitError
+from routerkit import AsyncClient, Chunk, Client, Completion, KeyInfo, Model, Plan, RouterKitError
 from routerkit.async_client import AsyncStream
 from routerkit.client import Stream
 from routerkit.testing import FaultServer
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 KEY = "sk-test-1234567890"
+AT_ONCE = 64
+"""Calls that threads make at the same time, at most."""
 
 T = TypeVar("T")
 
@@ -56,6 +61,7 @@ class SyncCaller:
 
     def __init__(self, **options: Any) -> None:
         self.client = Client(**{"api_key": KEY, "runtime": SkippingRuntime(), **options})
+        self._threads = ThreadPoolExecutor(AT_ONCE)
 
     def __enter__(self) -> Self:
         return self
@@ -63,7 +69,20 @@ class SyncCaller:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._threads.shutdown()
         self.client.close()
+
+    def tenant(self, name: str) -> Self:
+        """For one tenant of the client."""
+        return self._with(self.client.tenant(name))
+
+    def with_options(self, **options: Any) -> Self:
+        return self._with(self.client.with_options(**options))
+
+    def _with(self, client: Client) -> Self:
+        other = copy.copy(self)
+        other.client = client
+        return other
 
     def complete(self, messages: Any = "Hello", **options: Any) -> Completion:
         return self.client.complete(messages, **options)
@@ -72,8 +91,17 @@ class SyncCaller:
         """Opened: up to its first content."""
         return SyncReader(self.client.stream(messages, **options))
 
+    def begin(self, messages: Any = "Hello", **options: Any) -> Callable[[], Completion]:
+        return self._threads.submit(self.client.complete, messages, **options).result
+
     def models(self, **options: Any) -> list[Model]:
         return self.client.models(**options)
+
+    def explain(self, messages: Any = "Hello", **options: Any) -> Plan:
+        return self.client.explain(messages, **options)
+
+    def key_info(self, **options: Any) -> KeyInfo:
+        return self.client.key_info(**options)
 
     def until(self, server: FaultServer, predicate: Callable[[], bool]) -> None:
         server.wait_for(predicate)
@@ -112,6 +140,18 @@ class AsyncCaller:
         self.run(self.loop.shutdown_default_executor())
         self.loop.close()
 
+    def tenant(self, name: str) -> Self:
+        """For one tenant of the client."""
+        return self._with(self.client.tenant(name))
+
+    def with_options(self, **options: Any) -> Self:
+        return self._with(self.client.with_options(**options))
+
+    def _with(self, client: AsyncClient) -> Self:
+        other = copy.copy(self)
+        other.client = client
+        return other
+
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return self.loop.run_until_complete(work)
 
@@ -126,8 +166,18 @@ class AsyncCaller:
 
         return AsyncReader(self, self.run(opened()))
 
+    def begin(self, messages: Any = "Hello", **options: Any) -> Callable[[], Completion]:
+        task = self.loop.create_task(self.client.complete(messages, **options))
+        return lambda: self.loop.run_until_complete(task)
+
     def models(self, **options: Any) -> list[Model]:
         return self.run(self.client.models(**options))
+
+    def explain(self, messages: Any = "Hello", **options: Any) -> Plan:
+        return self.run(self.client.explain(messages, **options))
+
+    def key_info(self, **options: Any) -> KeyInfo:
+        return self.run(self.client.key_info(**options))
 
     def until(self, server: FaultServer, predicate: Callable[[], bool]) -> None:
         self.loop.run_until_complete(self.loop.run_in_executor(None, server.wait_for, predicate))

@@ -1,0 +1,250 @@
+"""What each strategy would choose: the first five models of four kinds of request, with the reasons, on two real catalogues.
+
+    python benchmarks/strategies.py              # prints docs/choices.md
+    python benchmarks/strategies.py --write      # and keeps it
+    python benchmarks/strategies.py --openrouter FILE   # an answer of GET /api/v1/models of your own
+
+Real clients decide, by `client.explain()`; the gateways are played in memory, the time and the dice are the same in every run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import orjson
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from routerkit import Client, Gateway, Plan, RouterKitError, Strategy, Target, Weighted
+from routerkit.core.strategies import STRATEGIES, name_of, strategy_of
+from routerkit.gateways import INFRON, OPENROUTER
+from routerkit.testing import ScriptedTransport, VirtualRuntime, replies
+
+PAGE = ROOT / "docs" / "choices.md"
+DATA = ROOT / "tests" / "data"
+CAPTURED = datetime.datetime(2026, 1, 29, 12, tzinfo=datetime.timezone.utc)
+"""When the list of OpenRouter's models was taken; so it is noon of that day in both tables."""
+FIRST = 5
+CALLS_BEFORE = 2
+"""So that round robin does not stand where the plan begins anyway."""
+TIMES = 10
+"""How often each of the targets was measured."""
+EVERY = "from the catalogue: "
+"""What every reason begins with here."""
+
+WORDS = "The quick brown fox jumps over the lazy dog. "
+"""45 characters: 15 tokens, by routerkit's high estimate of one for three characters."""
+
+
+@attrs.frozen
+class Kind:
+    """A kind of request."""
+
+    title: str
+    told: str
+    messages: Any
+    params: Mapping[str, Any] = {}
+
+
+@attrs.frozen
+class Measured:
+    """What attempts on one model have shown, in seconds, tokens and attempts that gave an answer."""
+
+    model: str
+    first_token: float
+    duration: float
+    tokens: int
+    answered: int = TIMES
+
+
+@attrs.frozen
+class Listed:
+    """A gateway, its lists of models, and what the strategies are told beside."""
+
+    gateway: Gateway
+    catalog: Sequence[Mapping[str, Any]]
+    details: Sequence[Mapping[str, Any]] = ()
+    weights: Mapping[str, float] = {}
+    measured: Sequence[Measured] = ()
+
+
+def _question(text: str, *parts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": [*parts, {"type": "text", "text": text}] if parts else text}]
+
+
+KINDS = (
+    Kind("A short question", "One sentence.", _question("Name three rivers of Europe, the longest first.")),
+    Kind(
+        "An image with a question",
+        "One photograph, one sentence.",
+        _question(
+            "What is on this photograph?", {"type": "image_url", "image_url": {"url": "https://example.com/river.jpg"}}
+        ),
+    ),
+    Kind(
+        "Tools and a JSON schema over a long prompt",
+        "A document of about 40 000 tokens, one tool, and an answer that must follow a schema.",
+        _question("Extract the parties of this contract.\n" + WORDS * 2667),
+        {
+            "tools": [
+                {
+                    "type": "function",
+                    "function": {
+                        "name": "company",
+                        "parameters": {"type": "object", "properties": {"name": {"type": "string"}}},
+                    },
+                }
+            ],
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {
+                    "name": "parties",
+                    "schema": {
+                        "type": "object",
+                        "properties": {"parties": {"type": "array", "items": {"type": "string"}}},
+                    },
+                },
+            },
+        },
+    ),
+    Kind(
+        "A long text with reasoning",
+        '`reasoning={"effort": "high"}`, `max_tokens=8000`, and about 50 000 tokens to think about.',
+        _question("Where does this text contradict itself?\n" + WORDS * 3333),
+        {"reasoning": {"effort": "high"}, "max_tokens": 8000},
+    ),
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--openrouter", type=Path, default=DATA / "openrouter-models.json", metavar="FILE")
+    parser.add_argument("--infron", type=Path, default=DATA / "infron-display-models.json", metavar="FILE")
+    parser.add_argument("--write", action="store_true", help="write docs/choices.md")
+    options = parser.parse_args(arguments)
+    text = page(openrouter(entries(options.openrouter)), infron(entries(options.infron)))
+    if options.write:
+        PAGE.write_text(text, "utf-8")
+    else:
+        print(text, end="")
+    return 0
+
+
+def entries(file: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = orjson.loads(file.read_bytes())["data"]
+    return found
+
+
+def openrouter(catalog: Sequence[Mapping[str, Any]]) -> Listed:
+    return Listed(
+        OPENROUTER,
+        catalog,
+        weights={"anthropic/claude-sonnet-4.5": 5, "google/gemini-2.5-flash": 3, "openai/gpt-4o-mini": 2},
+        measured=(
+            Measured("google/gemini-2.5-flash-lite", 0.4, 2.4, 480),
+            Measured("google/gemini-2.5-flash", 0.6, 3.6, 500),
+            Measured("openai/gpt-4o-mini", 0.5, 6.5, 450),
+            Measured("anthropic/claude-haiku-4.5", 0.8, 4.8, 500),
+            Measured("anthropic/claude-sonnet-4.5", 1.5, 9.5, 500),
+            Measured("x-ai/grok-4.1-fast", 0.7, 3.2, 500, answered=5),
+        ),
+    )
+
+
+def infron(details: Sequence[Mapping[str, Any]]) -> Listed:
+    """Its API lists ids alone, in OpenAI's shape; all else is in the public list."""
+    names = (entry.get("invoke_name") or entry.get("name") for entry in details)
+    return Listed(
+        INFRON,
+        [{"id": name, "object": "model"} for name in names],
+        details,
+        weights={"claude-sonnet-4.5": 5, "gemini-2.5-flash": 3, "gpt-5-nano": 2},
+        measured=(
+            Measured("gemini-2.5-flash", 0.6, 3.6, 500),
+            Measured("gpt-4o-mini", 0.5, 6.5, 450),
+            Measured("claude-haiku-4.5", 0.8, 4.8, 500),
+            Measured("claude-sonnet-4.5", 1.5, 9.5, 500),
+            Measured("grok-4-fast", 0.7, 3.2, 500, answered=5),
+        ),
+    )
+
+
+def chosen(listed: Listed, strategy: Strategy, kind: Kind, *, any_price: bool = True) -> Plan:
+    """The plan of the third call of a new client; the two before were refused as wrong, which only moves its turn on."""
+    transport, runtime = ScriptedTransport(), VirtualRuntime(wall=CAPTURED.timestamp())
+    at_gateway = transport.at(listed.gateway.base_url)
+    at_gateway.catalog, at_gateway.default = listed.catalog, replies.error(400)
+    if listed.gateway.details_url is not None:
+        transport.at(listed.gateway.details_url).default = replies.error(404)
+        path = "/" + listed.gateway.details_url.partition("://")[2].partition("/")[2]
+        transport.at(listed.gateway.details_url).route("GET", path, replies.json_body({"data": list(listed.details)}))
+    options: dict[str, Any] = {"allow_any_price": any_price, **kind.params}
+    with Client(
+        api_key="sk-test-1234567890", gateway=listed.gateway, strategy=strategy, transport=transport, runtime=runtime
+    ) as client:
+        for _ in range(CALLS_BEFORE):
+            try:
+                client.complete(kind.messages, **options)
+            except RouterKitError as error:
+                assert error.status_code == 400, error
+        for each in listed.measured:
+            for time in range(TIMES):
+                client.router.scores.observe(
+                    Target(listed.gateway.name, each.model),
+                    ok=time >= TIMES - each.answered,
+                    first_token=each.first_token,
+                    duration=each.duration,
+                    tokens=each.tokens,
+                )
+        return client.explain(kind.messages, **options)
+
+
+# --- the page ---
+
+
+def page(*lists: Listed) -> str:
+    parts = [HEAD]
+    for listed in lists:
+        parts += _of_gateway(listed)
+    return "\n\n".join(parts) + "\n"
+
+
+HEAD = """\
+# What each strategy chooses
+
+<!-- Written by benchmarks/strategies.py. -->"""
+
+
+def _strategies(listed: Listed) -> list[Strategy]:
+    return [Weighted(listed.weights, default=0) if name == "weighted" else strategy_of(name) for name in STRATEGIES]
+
+
+def _of_gateway(listed: Listed) -> Iterator[str]:
+    yield f"## {listed.gateway.label}"
+    for kind in KINDS:
+        yield f"### {kind.title}: {listed.gateway.label}"
+        yield kind.told
+        rows = []
+        for strategy in _strategies(listed):
+            rows += _rows(name_of(strategy), chosen(listed, strategy, kind))
+        yield _table(("Strategy", "", "Model", "Why"), rows)
+
+
+def _rows(name: str, plan: Plan) -> Iterator[tuple[str, ...]]:
+    for place, candidate in enumerate(plan.targets[:FIRST], 1):
+        yield f"`{name}`" if place == 1 else "", str(place), f"`{candidate.model}`", candidate.reason.removeprefix(EVERY)
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
