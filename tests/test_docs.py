@@ -10,6 +10,8 @@ import importlib.util
 import inspect
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -227,13 +229,40 @@ def test_every_tenant_variable_is_in_its_table(tables: ModuleType) -> None:
 def test_every_known_gateway_is_in_its_table(tables: ModuleType) -> None:
     rows = cells(tables.gateways_table())
     assert [(row[0], row[2]) for row in rows] == [(f"`{name}`", f"`{each.base_url}`") for name, each in KNOWN.items()]
-    assert rows[0][3:] == ["`OPENROUTER_`", "`author/slug`", "`openrouter/`", ", ".join(f"`{x}`" for x in sorted(FEATURES))]
+    assert rows[0][3:] == [
+        "`OPENROUTER_`",
+        "`author/slug`",
+        "`openrouter/`",
+        ", ".join(f"`{x}`" for x in sorted(FEATURES)),
+    ]
     assert rows[1][3:] == ["`INFRON_` or `ONEROUTER_`", "any", "`infron/`", "`provider`, `reasoning`, `usage`"]
 
 
 def test_every_strategy_has_a_heading() -> None:
     page = (DOCS / "strategies.md").read_text("utf-8")
     assert set(STRATEGIES) <= set(re.findall(r"^### `(\w+)`$", page, re.MULTILINE))
+
+
+def test_the_page_of_choices_is_what_its_script_writes() -> None:
+    """Whatever the environment says."""
+    environment = {
+        **os.environ,
+        "OPENROUTER_DEFAULT_MODEL": "a/one",
+        "INFRON_ROUTE_STRATEGY": "weighted",
+        "DEV_MODE": "true",
+    }
+    script = [sys.executable, str(ROOT / "benchmarks" / "strategies.py")]
+    done = subprocess.run(script, env=environment, capture_output=True, timeout=120, check=True)
+    assert done.stdout.decode() == (DOCS / "choices.md").read_text("utf-8")
+
+
+def test_the_first_choices_are_what_a_careful_engineer_would_expect() -> None:
+    """On the page of choices: no router, no expired model, nothing that gives what was not asked for."""
+    page = (DOCS / "choices.md").read_text("utf-8")
+    chosen = re.findall(r"^\| \S* \| [1-5] \| `(\S+)` \|", page, re.MULTILINE)
+    assert len(chosen) == 2 * 4 * len(STRATEGIES) * 5
+    odd = ("openrouter/auto", "openrouter/bodybuilder", "audio", "tts", "embedding", "image", "runway")
+    assert not [model for model in chosen if any(word in model for word in odd)]
 
 
 def test_every_verdict_is_in_the_table_of_errors(tables: ModuleType) -> None:

@@ -292,6 +292,13 @@ def test_the_first_of_the_servers_fallbacks_is_asked_when_no_model_is_named() ->
     ]
 
 
+def test_what_the_server_chooses_among_is_no_plan_of_ours() -> None:
+    world = World()
+    world.catalog(A, B, C)
+    plan = world.gateway.run(world.router.explain(asking(models=[A, B], allow_any_price=True)))[1]
+    assert [each.model for each in plan.targets] == [A]
+
+
 # --- catalogues ---
 
 

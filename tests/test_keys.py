@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from routerkit.core.health import Admission
 from routerkit.core.keys import by_load, ring
-from routerkit.errors import AuthenticationError, PaymentRequiredError
+from routerkit.errors import AuthenticationError, InvalidRequestError, PaymentRequiredError
 from routerkit.gateways import OPENROUTER
 from routerkit.testing import replies as r
+from routerkit.types.gateway import Gateway
+from routerkit.types.policy import RetryPolicy, Timeouts
 from routerkit.types.secret import Secret
-from tests.support.core import HOST, A, B, World, target
+from tests.support.core import HOST, A, B, World, asking, target
 
 ONE, TWO, THREE = "sk-one-1234567890", "sk-two-1234567890", "sk-three-1234567890"
 NAMES = {key: f"…{Secret(key).fingerprint}" for key in (ONE, TWO, THREE)}
@@ -64,7 +67,7 @@ def test_the_key_with_the_least_to_do_is_taken() -> None:
 def test_a_key_is_in_use_until_its_stream_has_ended() -> None:
     world = keyed()
     first, second = world.router.access[HOST].keys
-    step = world.router.stream(_asking())
+    step = world.router.stream(asking(stream=True))
     effect = step.send(None)
     while type(effect).__name__ != "Deliver":
         effect = step.send(world.gateway._performed(effect, []))
@@ -86,10 +89,13 @@ def test_a_key_is_given_back_whatever_becomes_of_the_attempt() -> None:
 def test_in_a_forked_child_no_attempt_is_under_way() -> None:
     world = keyed()
     keys = world.router.access[HOST].keys
-    world.router.health.admit(target(A), keys, lease=10, stream=False)
+    got = world.router.health.admit(target(A), keys, lease=10, stream=False)
+    assert isinstance(got, Admission)
     assert keys[0].in_flight == 1
     world.router.forked()
     assert keys[0].in_flight == 0
+    got.release()
+    assert keys[0].in_flight == 0, "what the parent began is not ours to end"
 
 
 def test_names_of_keys() -> None:
@@ -173,10 +179,19 @@ def test_free_models_that_are_used_up_with_one_key_are_asked_with_the_other() ->
     assert [*world.router.health.cooldowns()] == [f"the key of {HOST} ({NAMES[ONE]}) (free models)"]
 
 
+def test_a_call_does_not_go_round_in_circles_over_its_keys() -> None:
+    """The refusal leaves no cooldown: the gateway says that credit is reserved, and not for how long."""
+    world = keyed(ONE, TWO, THREE)
+    reserved = {"error": {"code": 402, "metadata": {"limit_source": "openrouter_in_flight_budget"}}}
+    world.gateway.default = r.json_body(reserved, 402)
+    told = world.ask()
+    assert told.attempts == [f"{A} 402 in_flight_budget"] * 4
+    assert used(world)[:3] == [ONE, TWO, THREE]
+    assert len(told.waits) == 1, "before the fourth, which repeats a key"
+
+
 def test_at_most_once_is_no_reason_not_to_try_the_other_key() -> None:
     """A refusal is proof that nothing was processed."""
-    from routerkit.types.policy import RetryPolicy
-
     world = keyed(retry=RetryPolicy(at_most_once=True))
     world.gateway.default = refusing(ONE)
     assert world.ask().attempts == [f"{A} 401 authentication", f"{A} 200 ok"]
@@ -204,7 +219,52 @@ def test_three_models_limited_with_one_key_mean_that_key() -> None:
     assert world.ask(model="d/four").attempts == ["d/four 200 ok"]
 
 
-def _asking() -> Any:
-    from tests.support.core import asking
+# --- what gateways tell of keys ---
 
-    return asking(stream=True)
+
+def telling(**settings: Any) -> World:
+    first = Gateway(name="silent", base_url="http://127.0.0.1:1/v1")
+    second = Gateway(name="telling", base_url="http://127.0.0.1:2/v1", key_path="/key", credits_path="/credits")
+    world = World(gateways=[first, second], **{"api_key": {"silent": ONE, "telling": [TWO, THREE]}, **settings})
+    there = world.gateway.at(second.base_url)
+    there.route(
+        "GET", "/key", r.choose(lambda asked: r.json_body({"data": {"label": asked.header("authorization")[-6:]}}))
+    )
+    there.route("GET", "/credits", r.json_body({"data": {"total_credits": 10, "total_usage": 2.5}}))
+    return world
+
+
+def info(world: World, **which: Any) -> Any:
+    return world.gateway.run(world.router.key_info(Timeouts(), **which))[1]
+
+
+def test_the_first_gateway_that_tells_is_asked_about_its_first_key() -> None:
+    told = info(telling())
+    assert (told.gateway, told.fingerprint, told.balance) == ("telling", Secret(TWO).fingerprint, Decimal("7.5"))
+
+
+def test_which_key_is_said_by_its_fingerprint() -> None:
+    assert info(telling(), key=Secret(THREE).fingerprint).fingerprint == Secret(THREE).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("which", "told"),
+    [
+        ({"gateway": "elsewhere"}, "gateway='elsewhere': not among silent, telling"),
+        ({"gateway": "silent"}, "gateway='silent': it tells nothing about keys"),
+        ({"key": "abcdef"}, "the key of telling: none has the fingerprint 'abcdef'"),
+    ],
+)
+def test_keys_of_which_nothing_is_told(which: dict[str, str], told: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        info(telling(), **which)
+    assert str(caught.value).startswith(told)
+
+
+def test_a_gateway_without_a_key_has_none_to_tell_of() -> None:
+    with pytest.raises(InvalidRequestError, match="the key of telling: it has none"):
+        info(telling(api_key=ONE))
+
+
+def test_dev_mode_tells_of_the_key_that_it_does_not_need() -> None:
+    assert info(telling(api_key=None, dev_mode=True)).fingerprint == ""

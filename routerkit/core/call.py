@@ -13,6 +13,8 @@ import attrs
 
 from routerkit.core.answer import judge
 from routerkit.core.effects import (
+    CLOCKS,
+    TOLERANCE,
     Cancelled,
     Failure,
     HttpRequest,
@@ -52,8 +54,6 @@ from routerkit.types.verdict import Action, Billing, Blame, Condition, Sample, S
 if TYPE_CHECKING:
     from routerkit.core.router import Router
 
-_TOLERANCE = 0.005
-"""Seconds by which a transport's clock may run ahead of ours."""
 MAX_LAG = 1.0
 """Seconds by which a time limit may be noticed too late; beyond, it was this process that was slow, not the model."""
 
@@ -64,7 +64,6 @@ _TRANSPARENT = frozenset({"stale_connection", "misdirected"})
 """Verdicts after which the same target is asked once more, on a new connection, at no charge."""
 _FINAL = frozenset({Failure.TLS_VERIFY, Failure.ADDRESS, Failure.LOCAL})
 """Failures to connect that a second try would only repeat."""
-_CLOCKS = frozenset({Failure.CONNECT_TIMEOUT, Failure.FIRST_BYTE_TIMEOUT, Failure.READ_TIMEOUT})
 
 
 class Accountable(Protocol):
@@ -158,7 +157,7 @@ class Call:
     def failed_signal(self, trial: Trial, failure: TransportFailure) -> Signal:
         """The signal of a transport's failure; one of its clocks may have been the call's own deadline."""
         trial.status = failure.status
-        if failure.failure in _CLOCKS and self.left() <= _TOLERANCE:
+        if failure.failure in CLOCKS and self.left() <= TOLERANCE:
             return self.late_signal(trial, failure.sent)
         if failure.lag > MAX_LAG:
             return Signal(ending=Ending.LAGGED, sent=failure.sent)
@@ -298,7 +297,7 @@ def reach(
         response = yield from perform(order(call, trial))
     except TransportFailure as failure:
         unsent = failure.sent is Sent.NOT_SENT and failure.failure not in _FINAL
-        if unsent and not trial.reconnected and call.left() > _TOLERANCE:
+        if unsent and not trial.reconnected and call.left() > TOLERANCE:
             trial.fresh = trial.reconnected = True
             return (yield from reach(call, trial, perform, order))
         return (yield from call.conclude(trial, call.failed_signal(trial, failure), failure.detail))

@@ -20,7 +20,8 @@ from cachetools import TLRUCache
 
 from routerkit.core.catalog_index import CatalogIndex
 from routerkit.core.effects import (
-    Failure,
+    CLOCKS,
+    TOLERANCE,
     HttpRequest,
     HttpResponse,
     Latch,
@@ -30,7 +31,7 @@ from routerkit.core.effects import (
     Step,
     TransportFailure,
     emit,
-    send,
+    fetch,
     wait_for,
 )
 from routerkit.core.failure import api_error, failure_signal, response_signal
@@ -53,10 +54,6 @@ PARTIAL_SECONDS = 300.0
 """How long a catalogue is taken for fresh, at most, that one of its two lists could not be read for."""
 SHRINK = 0.2
 """A list shorter than this share of the last one is believed only when it comes twice in a row."""
-
-_CLOCKS = frozenset({Failure.CONNECT_TIMEOUT, Failure.FIRST_BYTE_TIMEOUT, Failure.READ_TIMEOUT})
-_TOLERANCE = 0.005
-"""Seconds by which a transport's clock may run ahead of ours."""
 
 
 @attrs.frozen(eq=False)
@@ -228,9 +225,9 @@ class CatalogCache:
             MAX_BYTES,
         )
         try:
-            response = yield from _asked(order)
+            response = yield from fetch(order)
         except TransportFailure as failure:
-            if failure.failure in _CLOCKS and self._runtime.monotonic() >= deadline - _TOLERANCE:
+            if failure.failure in CLOCKS and self._runtime.monotonic() >= deadline - TOLERANCE:
                 raise self._late() from None
             signal, detail = failure_signal(failure), failure.detail
         else:
@@ -308,13 +305,3 @@ def _again(error: APIError, seconds: float) -> APIError:
 def _fields(error: APIError) -> dict[str, Any]:
     names = ("status_code", "code", "error_type", "model", "gateway", "request_id")
     return {name: getattr(error, name) for name in names}
-
-
-def _asked(order: Send) -> Step[HttpResponse]:
-    """The answer; asked for once more when the connection had been closed while it was idle. Raises TransportFailure."""
-    try:
-        return (yield from send(order))
-    except TransportFailure as failure:
-        if not failure.reused or failure.failure is not Failure.DISCONNECTED:
-            raise
-    return (yield from send(attrs.evolve(order, request=attrs.evolve(order.request, fresh=True))))

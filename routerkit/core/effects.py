@@ -69,6 +69,12 @@ class Failure(Word):
     """This process: no memory, no file descriptor, no thread."""
 
 
+CLOCKS = frozenset({Failure.CONNECT_TIMEOUT, Failure.FIRST_BYTE_TIMEOUT, Failure.READ_TIMEOUT})
+"""Failures of which a time limit was the cause."""
+TOLERANCE = 0.005
+"""Seconds by which a transport's clock may run ahead of ours."""
+
+
 class TransportFailure(Exception):  # noqa: N818 - it never reaches a caller
     """An exchange did not come to its end. Thrown into a step by its driver; never reaches a caller."""
 
@@ -246,6 +252,16 @@ def send(effect: Send) -> Step[HttpResponse]:
     """Raises TransportFailure."""
     response: HttpResponse = yield effect
     return response
+
+
+def fetch(effect: Send) -> Step[HttpResponse]:
+    """An exchange that may be repeated: it is, when the connection had been closed while it was idle. Raises TransportFailure."""
+    try:
+        return (yield from send(effect))
+    except TransportFailure as failure:
+        if not failure.reused or failure.failure is not Failure.DISCONNECTED:
+            raise
+    return (yield from send(attrs.evolve(effect, request=attrs.evolve(effect.request, fresh=True))))
 
 
 def open_stream(effect: Open) -> Step[StreamResponse]:

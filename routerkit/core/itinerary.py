@@ -66,6 +66,8 @@ class Itinerary:
         self._conditions: list[tuple[Condition, Target]] = []
         self._drawn = "models" in request.params
         """Whether the catalogue had its turn; never, when the gateway falls back by itself."""
+        self._used: dict[Target, list[Key]] = {}
+        """Keys that were refused."""
         self._closed: dict[str, str] = {}
         """Gateways that are not asked again, and why."""
         self._strategy: Strategy | None = router.strategy
@@ -120,8 +122,10 @@ class Itinerary:
         return got if isinstance(got, Admission) else None
 
     def with_other_key(self, candidate: Candidate, key: Key) -> Admission | None:
-        """Leave to try the same target with another key than this one."""
-        others = [other for other in self._router.access[candidate.gateway].keys if other is not key]
+        """Leave to try the same target with a key that this call has not used there: neither this one nor one before it."""
+        used = self._used.setdefault(candidate.target, [])
+        used.append(key)
+        others = [other for other in self._router.access[candidate.gateway].keys if other not in used]
         got = self._admit(candidate, others) if others else None
         return got if isinstance(got, Admission) else None
 

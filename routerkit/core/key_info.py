@@ -5,8 +5,17 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from routerkit.core.catalog import _CLOCKS, _TOLERANCE, _asked
-from routerkit.core.effects import HttpRequest, HttpResponse, Runtime, Send, Step, TransportFailure
+from routerkit.core.effects import (
+    CLOCKS,
+    TOLERANCE,
+    HttpRequest,
+    HttpResponse,
+    Runtime,
+    Send,
+    Step,
+    TransportFailure,
+    fetch,
+)
 from routerkit.core.failure import api_error, clean, failure_signal, response_signal
 from routerkit.core.verdict import Signal, classify
 from routerkit.core.verdict_table import Ending
@@ -25,7 +34,9 @@ _REFUSED = frozenset({401, 403, 404})
 """Of the credits: OpenRouter tells them to management keys only."""
 
 
-def read_key_info(gateway: Gateway, credential: Credential, timeouts: Timeouts, runtime: Runtime) -> Step[KeyInfo]:
+def read_key_info(
+    gateway: Gateway, credential: Credential | None, timeouts: Timeouts, runtime: Runtime
+) -> Step[KeyInfo]:
     """What the gateway tells of the key, and of the account's credits where it tells those to this key.
 
     Both within ``timeouts.total``. Raises InvalidRequestError when the gateway tells nothing about keys, the APIError of the
@@ -38,15 +49,16 @@ def read_key_info(gateway: Gateway, credential: Credential, timeouts: Timeouts, 
     account: dict[str, Any] | None = None
     if gateway.credits_path is not None:
         account = yield from asking.data(gateway.credits_path, refusable=True)
-    return parse_key_info(gateway, credential.secret, key or {}, account)
+    return parse_key_info(gateway, None if credential is None else credential.secret, key or {}, account)
 
 
 class _Asking:
     """One key's questions to its gateway, with one deadline."""
 
-    def __init__(self, gateway: Gateway, credential: Credential, timeouts: Timeouts, runtime: Runtime) -> None:
+    def __init__(self, gateway: Gateway, credential: Credential | None, timeouts: Timeouts, runtime: Runtime) -> None:
         self._gateway = gateway
         self._credential = credential
+        self._secret = None if credential is None else credential.secret
         self._timeouts = timeouts
         self._runtime = runtime
         self._deadline = runtime.monotonic() + timeouts.total
@@ -54,9 +66,9 @@ class _Asking:
     def data(self, path: str, *, refusable: bool = False) -> Step[dict[str, Any] | None]:
         """The ``data`` of an answer; ``None`` where it was refused and may be."""
         try:
-            response = yield from _asked(self._order(path))
+            response = yield from fetch(self._order(path))
         except TransportFailure as failure:
-            if failure.failure in _CLOCKS and self._runtime.monotonic() >= self._deadline - _TOLERANCE:
+            if failure.failure in CLOCKS and self._runtime.monotonic() >= self._deadline - TOLERANCE:
                 raise self._late(path) from None
             signal, detail = failure_signal(failure), failure.detail
         else:
@@ -66,11 +78,11 @@ class _Asking:
             if isinstance(outcome, dict):
                 return outcome
             signal, detail = outcome, ""
-        raise api_error(classify(signal), signal, Target(self._gateway.name, path), detail, self._credential.secret)
+        raise api_error(classify(signal), signal, Target(self._gateway.name, path), detail, self._secret)
 
     def _order(self, path: str) -> Send:
         left = self._deadline - self._runtime.monotonic()
-        if left <= _TOLERANCE:
+        if left <= TOLERANCE:
             raise self._late(path)
         url = f"{self._gateway.base_url}{path}"
         request = HttpRequest("GET", url, {"Accept": "application/json"}, None, self._credential)
@@ -89,14 +101,14 @@ class _Asking:
 
 
 def parse_key_info(
-    gateway: Gateway, secret: Secret, key: dict[str, Any], account: dict[str, Any] | None = None
+    gateway: Gateway, secret: Secret | None, key: dict[str, Any], account: dict[str, Any] | None = None
 ) -> KeyInfo:
     """What the ``data`` of the two answers says. Never raises: what cannot be read is ``None``."""
     told = account or {}
     free = key.get("is_free_tier")
     return KeyInfo(
         gateway=gateway.name,
-        fingerprint=secret.fingerprint,
+        fingerprint="" if secret is None else secret.fingerprint,
         label=_words(key.get("label"), secret),
         limit=_money(key.get("limit")),
         limit_remaining=_money(key.get("limit_remaining"), owed=True),
@@ -122,12 +134,13 @@ def _money(value: Any, *, owed: bool = False) -> Decimal | None:
     return Decimal(repr(value)) if least <= value <= MAX_MONEY else None
 
 
-def _words(value: Any, secret: Secret) -> str | None:
+def _words(value: Any, secret: Secret | None) -> str | None:
     """A gateway's words, unless they hold the key."""
-    return clean(value) or None if isinstance(value, str) and secret.conceal(value) == value else None
+    safe = isinstance(value, str) and (secret is None or secret.conceal(value) == value)
+    return clean(value) or None if safe else None
 
 
-def _rate_limit(value: Any, secret: Secret) -> RateLimit | None:
+def _rate_limit(value: Any, secret: Secret | None) -> RateLimit | None:
     requests = value.get("requests") if isinstance(value, dict) else None
     if isinstance(requests, bool) or not isinstance(requests, int) or requests < 0:
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, TypeAlias
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -93,9 +93,17 @@ def _checked_name(name: object) -> str:
     raise ConfigurationError(f"Gateway(name={name!r}): must be 1 to 100 letters, digits or . _ : -")
 
 
-def _path(_: object, __: attrs.Attribute[str], value: object) -> None:
+def _path(_: object, attribute: attrs.Attribute[str], value: object) -> None:
     if not isinstance(value, str) or not re.fullmatch(r"/[\x21-\x7e]*", value):
-        raise ConfigurationError("Gateway(catalog_path=…): must begin with / and be printable ASCII")
+        raise ConfigurationError(f"Gateway({attribute.name}=…): must begin with / and be printable ASCII")
+
+
+def _one_of(words: Sequence[str]) -> Callable[[object, attrs.Attribute[str], object], None]:
+    def check(_: object, attribute: attrs.Attribute[str], value: object) -> None:
+        if value not in words:
+            raise ConfigurationError(f"Gateway({attribute.name}={value!r}): must be one of {', '.join(words)}")
+
+    return check
 
 
 def _optional_url(url: str | None) -> str | None:
@@ -138,14 +146,14 @@ class Gateway:
     id_prefix: str = attrs.field(default="", validator=_prefix)
     """A prefix, such as ``openrouter/``, with which other libraries name the gateway in a model id. It is not sent, and an id
     with it is asked of this gateway alone."""
-    id_format: IdFormat = attrs.field(default="any", validator=attrs.validators.in_(ID_FORMATS))
+    id_format: IdFormat = attrs.field(default="any", validator=_one_of(ID_FORMATS))
     """What its model ids look like: ``author/slug``, or ``any``. Of several gateways, those whose ids look otherwise are left
     out."""
     features: frozenset[str] | None = attrs.field(default=None, converter=_features)
     """Which of the parameters of ``FEATURES`` it understands; ``None``: nobody knows, so all are sent."""
-    key_path: str | None = None
+    key_path: str | None = attrs.field(default=None, validator=attrs.validators.optional(_path))
     """Where it tells about the key that asks, below ``base_url``."""
-    credits_path: str | None = None
+    credits_path: str | None = attrs.field(default=None, validator=attrs.validators.optional(_path))
     """Where it tells the credits of the account, likewise."""
     key_required: bool = False
     title_header: str | None = None

@@ -18,6 +18,7 @@ from routerkit import RouterKitError
 from routerkit.config import settings_from
 from routerkit.core.effects import Await, Cancelled, Effect, Open, Send, Step, TransportFailure
 from routerkit.core.router import Router
+from routerkit.testing import ScriptedTransport
 from routerkit.testing import replies as r
 from routerkit.types.completion import Chunk, StreamMarker, StreamReset
 from routerkit.types.event import Event
@@ -190,6 +191,7 @@ class Run:
         self.world = world
         self.runtime = VirtualRuntime(world.dice) if runtime is None else runtime
         self.gateway = VirtualGateway(self.runtime)
+        self.gateways: list[ScriptedTransport] = [self.gateway]
         self.said: list[str] = []
         self.records: list[Record] = []
         self.known_when_cancelled: dict[str, Any] = {}
@@ -305,10 +307,8 @@ class Run:
             for access in router.access.values():
                 held += [f"{key!r}" for key in access.keys if key.in_flight]
                 held += ["the catalogue"] if access.catalog._fetching is not None else []
-        for gateway in self.router.access:
-            connections = self.gateway.at(f"http://{gateway}").open_streams
-            held += [f"{connections} connections to {gateway}"] if connections else []
-        return held
+        connections = sum(each.open_streams for each in self.gateways)
+        return [*held, *([f"{connections} connections"] if connections else [])]
 
 
 def request_for(ask: Ask) -> ChatRequest:
