@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import httpx
 import trio
 
-from routerkit import ChatRequest, Chunk, Completion, Router, RouterKitError
+from routerkit import ChatRequest, Chunk, Completion, ConfigurationError, Router, RouterKitError
 from routerkit.config import settings_from
 from routerkit.core import effects
 from routerkit.core.effects import Failure, Step, TransportFailure
@@ -24,7 +24,7 @@ from routerkit.core.streaming import Ended
 from routerkit.telemetry.observe import Observers
 from routerkit.transport.failures import name_of
 from routerkit.transport.mock import MockTransport
-from routerkit.transport.proxies import proxy_for
+from routerkit.transport.origins import Origins
 from routerkit.transport.runtime import SystemRuntime
 from routerkit.types.secret import origin_of
 from routerkit.types.verdict import Sent
@@ -45,21 +45,34 @@ class TrioClient:
 
     def __init__(self, **options: Any) -> None:
         self.settings = settings_from(os.environ, **options)
-        dev, gateway = self.settings.dev_mode, self.settings.gateway
+        dev, gateways = self.settings.dev_mode, self.settings.gateways
+        if any(gateway.block_private for gateway in gateways):
+            raise ConfigurationError("block_private: this driver does not look at addresses")
         self.observers = Observers(self.settings.observers)
         self.router = Router(self.settings, SystemRuntime(), self.observers.wanted)
-        self.carry: Callable[[Step[Any]], Step[Any]] = (
-            MockTransport(dev, (gateway,)).carry if dev else lambda step: step
-        )
-        # A connection for each exchange: slower than a pool, but none is ever stale, and each is fresh.
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
-        self.http = httpx.AsyncClient(limits=limits, trust_env=False, proxy=proxy_for(gateway.base_url))
+        self.carry: Callable[[Step[Any]], Step[Any]] = MockTransport(dev, gateways).carry if dev else lambda step: step
+        self.origins = Origins(gateways)
+        self.clients: dict[str, httpx.AsyncClient] = {}
+        """By origin, as each may have its own proxy and authorities."""
 
     async def __aenter__(self) -> TrioClient:  # noqa: PYI034 - Self is for those who subclass
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.http.aclose()
+        for client in self.clients.values():
+            await client.aclose()
+
+    def http(self, request: effects.HttpRequest) -> httpx.AsyncClient:
+        """What connects to where the request goes. Raises TransportFailure when none of the gateways is there."""
+        origin = self.origins.at(origin_of(request.url))
+        if origin.url not in self.clients:
+            # A connection for each exchange: slower than a pool, but none is ever stale, and each is fresh.
+            limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+            verify = self.origins.tls(origin) or True
+            self.clients[origin.url] = httpx.AsyncClient(
+                limits=limits, trust_env=False, proxy=origin.proxy, verify=verify
+            )
+        return self.clients[origin.url]
 
     async def complete(self, messages: Any, *, model: str | None = None, **params: Any) -> Completion:
         request = self.request(messages, model, params, stream=False)
@@ -74,7 +87,9 @@ class TrioClient:
     def request(self, messages: Any, model: str | None, params: dict[str, Any], *, stream: bool) -> ChatRequest:
         unused: dict[str, Any] = {"fallback_models": None, "extra_body": None, "extra_headers": None}
         timeouts = self.settings.timeouts
-        return ChatRequest.build(messages, params, model=model, timeouts=timeouts, stream=stream, **unused)
+        request = ChatRequest.build(messages, params, model=model, timeouts=timeouts, stream=stream, **unused)
+        self.router.check(request)
+        return request
 
     async def drive(self, step: Step[Any]) -> Any:
         """Carry a step out, to its result or up to the next chunks that it delivers. Raises what the step raises."""
@@ -106,7 +121,7 @@ class TrioClient:
             case effects.Send():
                 return await self.send(effect)
             case effects.Open():
-                exchange = await Exchange.begin(self.http, effect)
+                exchange = await Exchange.begin(self.http(effect.request), effect)
                 return effects.StreamResponse(exchange.status, exchange.headers, exchange)
             case effects.Read():
                 return await effect.handle.read(effect.seconds)
@@ -121,7 +136,7 @@ class TrioClient:
 
     async def send(self, order: effects.Send) -> effects.HttpResponse:
         until = trio.current_time() + order.total
-        exchange = await Exchange.begin(self.http, order)
+        exchange = await Exchange.begin(self.http(order.request), order)
         body = bytearray()
         try:
             while data := await exchange.read(max(0.0, min(order.idle, until - trio.current_time()))):

@@ -28,10 +28,12 @@ if TYPE_CHECKING:
 
 
 class Client(ClientBase):
-    """Answers from an LLM gateway, even when models fail. One client serves any number of threads.
+    """Answers from LLM gateways, even when models, keys or whole gateways fail. One client serves any number of threads.
 
-    Keywords: ``api_key``, ``gateway`` (``"openrouter"``, ``"infron"``, ``"onerouter"`` or a :class:`Gateway`), ``base_url``,
-    ``default_model``, ``fallback_models``, ``strategy``, ``fallback_strategy``, ``timeout`` (seconds or :class:`Timeouts`),
+    Keywords: ``api_key`` (a key, a list of keys, or a dict of either by gateway), ``gateway`` (``"openrouter"``, ``"infron"``,
+    ``"onerouter"`` or a :class:`Gateway`), ``base_url``, ``gateways`` (several, in order: names, base URLs, :class:`Gateway`),
+    ``aliases`` (a model's id by gateway), ``default_model``, ``fallback_models``, ``strategy`` and ``fallback_strategy`` (a name
+    or a :class:`Strategy`), ``performance_cache``, ``tenants`` (of :class:`Tenant`), ``timeout`` (seconds or :class:`Timeouts`),
     ``retry`` (:class:`RetryPolicy`), ``breaker`` (:class:`BreakerPolicy`), ``catalog_ttl`` (seconds), ``dev_mode``,
     ``dev_script``, ``dev_pace`` (seconds), ``store``, ``observers``, ``app_url``, ``app_title``. What is not given is read from
     the environment. Besides: ``runtime`` (a :class:`SystemRuntime`: clocks, waits, randomness) and ``transport`` (a

@@ -37,9 +37,12 @@ from routerkit import (
     APITimeoutError,
     AsyncClient,
     Client,
+    ConfigurationError,
+    Gateway,
     RetryPolicy,
     RouterKitError,
     StreamInterruptedError,
+    Tenant,
     Timeouts,
 )
 from routerkit.core.effects import Await, Failure, HttpRequest, Latch, Send, TransportFailure
@@ -422,6 +425,36 @@ def test_the_driver_knows_what_was_sent(server: FaultServer) -> None:
     assert [type(each) for each in (unsent, lost, late)] == [APIConnectionError, APIConnectionError, APITimeoutError]
     sent = [each.route.attempts[-1].verdict.sent for each in (unsent, lost, late) if each.route is not None]
     assert sent == [Sent.NOT_SENT, Sent.MAYBE, Sent.MAYBE]
+
+
+def test_the_driver_moves_to_the_next_gateway(server: FaultServer) -> None:
+    """Each with a certificate authority of its own."""
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with FaultServer(tls=context) as other, authority.cert_pem.tempfile() as trusted:
+        away = Gateway(name="away", base_url=f"http://127.0.0.1:{closed_port()}/v1")
+        near = Gateway(name="near", base_url=other.url, ca_file=trusted)
+        given = {"gateways": [away, near], "api_key": {"near": KEY}, "default_model": A, "timeout": PATIENCE}
+
+        async def main() -> None:
+            async with TrioClient(**given) as client:
+                answer = await client.complete("Hello")
+                assert (answer.gateway, len(answer.route.attempts)) == ("near", 2)
+                foreign = HttpRequest("GET", server.url, {}, None, None)
+                with pytest.raises(TransportFailure, match="no gateway of this client is there"):
+                    await client.send(Send(foreign, 1, 1, 1, 1, 1))
+
+        trio.run(main)
+        assert [request.api_key for request in other.requests] == [KEY]
+    assert server.connections_opened == 0
+
+
+def test_the_driver_refuses_what_it_cannot_hold(server: FaultServer) -> None:
+    with pytest.raises(ConfigurationError, match="block_private"):
+        TrioClient(gateway=Gateway(name="theirs", base_url=server.url, block_private=True))
+    several = TrioClient(gateway="openrouter", tenants=[Tenant("acme", KEY)])
+    with pytest.raises(ConfigurationError, match=r"client\.tenant\(name\)"):
+        several.request("Hello", A, {}, stream=False)
 
 
 def test_the_driver_sends_nothing_to_a_server_that_cannot_prove_its_name() -> None:

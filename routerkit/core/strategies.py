@@ -305,7 +305,9 @@ def _performance(score: Score | None) -> str:
         return "too few attempts of late to tell how fast it is"
     if math.isinf(score.expected_seconds):
         return "no answer of late"
-    return f"answers in about {score.expected_seconds:.2g} s, {score.success:.0%} of attempts"
+    seconds = score.expected_seconds
+    told = f"{seconds:.2g}" if seconds < 10 else f"{seconds:.0f}"
+    return f"answers in about {told} s, {score.success:.0%} of attempts"
 
 
 def _names(target: Target) -> tuple[str, str, str]:

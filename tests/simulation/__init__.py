@@ -1,7 +1,7 @@
-"""A deterministic simulation: whole processes of routerkit, a gateway that misbehaves over time, one virtual clock.
+"""A deterministic simulation: whole processes of routerkit, gateways that misbehave over time, one virtual clock.
 
 - `world`: the clock, the processes and the calls under way; it performs the core's effects, and takes no time to wait.
-- `upstream`: the gateway, its models and what befalls them when.
+- `upstream`: the gateways, their models and what befalls them when.
 - `watch`: what must hold in every run, checked while it happens.
 - `scenarios`: outages as data, and `figures`, which counts what came of them.
 - `chaos`: outages at random, from a seed.
@@ -9,6 +9,6 @@
 Everything that happens follows from the seed: the same seed gives the same trace, byte for byte. A seed that showed a bug is
 kept in `seeds.txt` and run for ever. Many seeds: `python -m tests.simulation --seeds 200`.
 
-One gateway, one key and no shared store, as yet: a further gateway would be another `upstream.Upstream`, found by the host of a
-request's URL; a tenant an attribute of `world.Process`; Redis a further effect, which `world.Flow` would have to perform.
+One key for each gateway, one tenant and no shared store, as yet: a tenant would be another router of `world.Process`, which shares
+with the first; Redis a further effect, which `world.Flow` would have to perform.
 """

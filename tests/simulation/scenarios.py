@@ -1,6 +1,6 @@
 """Outages as data: what befalls which models when, how a run of one is set up, and what must come of it.
 
-All of them: three models on one gateway, which all answer alike when they are well (first token after 0.6 s and the rest of
+All of them: three models on one gateway, or on two, which all answer alike when they are well (first token after 0.6 s and the rest of
 the answer 1.0 s later, in the median); streams, with the time limits of `CLOCKS` and the breakers of `BREAKER`; calls at
 random moments, from one process unless said otherwise; health, a fault, and health again.
 """
@@ -12,6 +12,7 @@ from collections.abc import Callable
 import attrs
 
 from routerkit.config import settings_from
+from routerkit.core.effects import Failure
 from routerkit.types.gateway import Gateway
 from routerkit.types.policy import BreakerPolicy, Timeouts
 from routerkit.types.request import ChatRequest
@@ -22,6 +23,7 @@ from tests.simulation.watch import Watch
 from tests.simulation.world import EPOCH, START, World
 
 MODELS = ("a/first", "b/second", "c/third")
+BOTH = (up.FIRST, up.SECOND)
 FREE = ("a/first:free", "b/second:free", "c/third:free")
 BEFORE = 10.0
 """Seconds of health before the fault."""
@@ -36,12 +38,15 @@ Faults = Callable[[float, float], list[Fault]]
 
 
 def settings(
-    models: tuple[str, ...] = MODELS, timeouts: Timeouts = CLOCKS, breaker: BreakerPolicy = BREAKER
+    models: tuple[str, ...] = MODELS,
+    timeouts: Timeouts = CLOCKS,
+    breaker: BreakerPolicy = BREAKER,
+    gateways: tuple[Gateway, ...] = (up.FIRST,),
 ) -> Settings:
     return settings_from(
         {},
-        api_key="sk-test-1234567890",
-        gateway=Gateway(name="gateway", base_url=up.BASE_URL),
+        api_key={gateway.name: f"sk-{gateway.name}-1234567890" for gateway in gateways},
+        gateways=gateways,
         default_model=models[0] if models else None,
         fallback_models=models[1:],
         timeout=timeouts,
@@ -79,6 +84,7 @@ class Scenario:
     models: tuple[str, ...] = MODELS
     timeouts: Timeouts = CLOCKS
     breaker: BreakerPolicy = BREAKER
+    gateways: tuple[Gateway, ...] = (up.FIRST,)
 
     @property
     def end(self) -> float:
@@ -88,7 +94,7 @@ class Scenario:
     def run(self, seed: int, *, watched: bool = True, wall_steps: tuple[tuple[float, float], ...] = ()) -> World:
         """The world after the run. Raises `watch.Violation`, when `watched`."""
         upstream = Upstream(self.models, self.faults(BEFORE, self.end))
-        chosen = settings(self.models, self.timeouts, self.breaker)
+        chosen = settings(self.models, self.timeouts, self.breaker, self.gateways)
         world = World(seed, upstream, chosen, processes=self.processes, wall_steps=wall_steps)
         watch = Watch(world) if watched else None
         request = ChatRequest.build("Hello", timeouts=self.timeouts, stream=True)
@@ -102,6 +108,10 @@ class Scenario:
 
 def _of(behaviour: up.Behaviour, *models: str) -> Faults:
     return lambda begin, end: [Fault(begin, end, behaviour, models)]
+
+
+def _at_first(behaviour: up.Behaviour) -> Faults:
+    return lambda begin, end: [Fault(begin, end, behaviour, gateways=(up.FIRST.name,))]
 
 
 def _flapping(begin: float, end: float) -> list[Fault]:
@@ -168,6 +178,27 @@ SCENARIOS = {
             _of(up.unreachable()),
             Targets(attempts=0.25, recovery=2, peak=2),
             seconds=60,
+        ),
+        Scenario(
+            "one-gateway",
+            "the first of two gateways refuses connections",
+            _at_first(up.unreachable()),
+            Targets(0.9999, 1.05, added_p99=0.15),
+            gateways=BOTH,
+        ),
+        Scenario(
+            "one-gateway-mute",
+            "the first of two gateways does not answer connections",
+            _at_first(up.unreachable(Failure.CONNECT_TIMEOUT)),
+            Targets(0.9999, 1.25),
+            gateways=BOTH,
+        ),
+        Scenario(
+            "one-gateway-page",
+            "the first of two gateways is a web page (502)",
+            _at_first(up.web_page),
+            Targets(0.9999, 1.05, added_p99=0.15),
+            gateways=BOTH,
         ),
         Scenario(
             "herd",

@@ -33,7 +33,7 @@ SMALL = {
 SEEDS = {"all-down": 2}
 """How many seeds; of the others one."""
 ABOUT = {
-    127: ("down", "two-down", "all-down", "unreachable"),
+    127: ("down", "two-down", "all-down", "unreachable", "one-gateway", "one-gateway-mute", "one-gateway-page"),
     128: ("hang", "keep-alives"),
     129: ("brown-out",),
     130: ("flapping",),

@@ -1,4 +1,4 @@
-"""The simulated gateway: its models, how long each takes, and what befalls them when.
+"""The simulated gateways: their models, how long each takes, and what befalls them when.
 
 A `Behaviour` decides how one request fares. A model is healthy except while a `Fault` says otherwise. How long an answer takes
 is drawn from the seed, the call and how often the call has asked this model, not from what was drawn before: so a run with a
@@ -11,16 +11,19 @@ import math
 import random
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import attrs
 
 from routerkit.core.effects import Failure, Open, Send, TransportFailure
+from routerkit.types.gateway import Gateway
+from routerkit.types.route import Target
 from routerkit.types.verdict import Sent
 
 if TYPE_CHECKING:
     from tests.simulation.world import Flow, World
 
-BASE_URL = "https://gateway.test/v1"
+FIRST, SECOND = (Gateway(name=name, base_url=f"https://{name}.test/v1") for name in ("gateway", "second"))
 CATALOG = "the catalogue"
 """In place of a model, in the record of what was asked."""
 
@@ -54,6 +57,7 @@ _COMMENT = b": still thinking\n\n"
 class Exchange:
     """One request and what comes of it; times are those of the monotonic clock."""
 
+    gateway: str
     model: str
     sent: float
     flow: Flow = attrs.field(repr=False)
@@ -71,6 +75,10 @@ class Exchange:
     text: str = ""
     """All that the model says, or would have said."""
     retry_after: float | None = None
+
+    @property
+    def target(self) -> Target:
+        return Target(self.gateway, self.model)
 
     @property
     def stale(self) -> bool:
@@ -101,19 +109,25 @@ Behaviour = Callable[[Occasion], None]
 
 @attrs.frozen
 class Fault:
-    """From `begin` to `end`, in seconds from the start, these models (none named: the gateway, catalogue included) misbehave."""
+    """From `begin` to `end`, in seconds from the start, these models (none named: all, catalogue included) misbehave at these
+    gateways (none named: at all)."""
 
     begin: float
     end: float
     behaviour: Behaviour
     models: tuple[str, ...] = ()
+    gateways: tuple[str, ...] = ()
 
-    def hits(self, model: str, elapsed: float) -> bool:
-        return self.begin <= elapsed < self.end and (not self.models or model in self.models)
+    def hits(self, target: Target, elapsed: float) -> bool:
+        return (
+            self.begin <= elapsed < self.end
+            and (not self.models or target.model in self.models)
+            and (not self.gateways or target.gateway in self.gateways)
+        )
 
 
 class Upstream:
-    """The gateway. The first fault that hits decides."""
+    """The gateways, all of which have the same models. The first fault that hits decides."""
 
     def __init__(self, models: tuple[str, ...], faults: Iterable[Fault] = ()) -> None:
         self.models = models
@@ -125,9 +139,11 @@ class Upstream:
     def answer(self, world: World, flow: Flow, order: Send | Open) -> Exchange:
         body = order.request.body
         model = CATALOG if body is None else body[10 : body.index(b'"', 10)].decode()  # after {"model":"
-        exchange = Exchange(model, world.now, flow)
+        gateway = (urlsplit(order.request.url).hostname or "").removesuffix(".test")
+        exchange = Exchange(gateway, model, world.now, flow)
         self.exchanges.append(exchange)
-        behaviour = next((fault.behaviour for fault in self.faults if fault.hits(model, world.elapsed)), healthy)
+        target = exchange.target
+        behaviour = next((fault.behaviour for fault in self.faults if fault.hits(target, world.elapsed)), healthy)
         if model is CATALOG and behaviour is healthy:
             exchange.head, exchange.body = world.now + 0.1, self._catalog
         else:
@@ -186,6 +202,14 @@ def refuse(
         exchange.events, exchange.retry_after = ((exchange.head, body),), retry_after
 
     return behave
+
+
+def web_page(occasion: Occasion) -> None:
+    """What a proxy says in the place of a gateway."""
+    exchange, (least, most) = occasion.exchange, REFUSAL
+    exchange.head = occasion.now + least + (most - least) * occasion.draw().random()
+    exchange.status, exchange.headers, exchange.body = 502, {"content-type": "text/html"}, b"<html>Bad gateway</html>"
+    exchange.events = ((exchange.head, exchange.body),)
 
 
 def hang(occasion: Occasion) -> None:

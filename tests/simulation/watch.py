@@ -32,10 +32,14 @@ from routerkit.core.streaming import Ended
 from routerkit.errors import StreamInterruptedError
 from routerkit.types.completion import StreamMarker, StreamSeam
 from routerkit.types.event import BreakerState, CallFinished
+from routerkit.types.route import Target
 from tests.simulation.upstream import CATALOG, Exchange
 
 if TYPE_CHECKING:
     from tests.simulation.world import Flow, World
+
+Scope = tuple[str, str | None]
+"""A gateway, and a model there; ``None``: the gateway itself, or the key for it."""
 
 EPSILON = 1e-6
 KEY_REST = 60.0
@@ -71,11 +75,10 @@ class Watch:
     def __init__(self, world: World) -> None:
         self.world = world
         world.watch = self
-        gateway = world.processes[0].router.settings.gateway.name
-        models = world.upstream.models
+        gateways = world.processes[0].router.access
+        scopes: list[Scope] = [(gateway, model) for gateway in gateways for model in (*world.upstream.models, None)]
         self._breakers = [
-            {model: process.router.health.breaker(gateway, model) for model in (*models, None)}
-            for process in world.processes
+            {scope: process.router.health.breaker(*scope) for scope in scopes} for process in world.processes
         ]
         self._states = [self._now_states(number) for number in range(len(world.processes))]
         self._probes: dict[Breaker, tuple[Flow, Probe]] = {}
@@ -86,10 +89,10 @@ class Watch:
         """Per call, those of its probes that are not settled."""
         self._held: list[Probe] = []
         """The probes that the call which goes on right now had before it went on."""
-        self._retries: defaultdict[tuple[int, str], list[tuple[float, int]]] = defaultdict(list)
-        """Per process and model: when a call first asked it (0), or paid for a retry (1)."""
-        self._not_before: dict[tuple[int, str | None], float] = {}
-        """Per process and model, or (`None`) for the key: what was asked for."""
+        self._retries: defaultdict[tuple[int, Target], list[tuple[float, int]]] = defaultdict(list)
+        """Per process and target: when a call first asked it (0), or paid for a retry (1)."""
+        self._not_before: dict[tuple[int, Scope], float] = {}
+        """Per process and target, or for the key of a gateway: what was asked for."""
 
     # --- while it happens ---
 
@@ -105,44 +108,45 @@ class Watch:
         states = self._now_states(number)
         if states == self._states[number]:
             return
-        for (model, breaker), was, now in zip(
+        for (scope, breaker), was, now in zip(
             self._breakers[number].items(), self._states[number], states, strict=True
         ):
             if was is now:
                 continue
             if now not in _STEPS[was]:
-                self._fail("I8", flow, f"the breaker of {model} went from {was} to {now}")
+                self._fail("I8", flow, f"the breaker of {_named(scope)} went from {was} to {now}")
             broke = (
                 now is BreakerState.OPEN and self._probed.get(breaker) is flow
             )  # its stream, after it had begun well
             if was is BreakerState.HALF_OPEN and not broke and all(each.breaker is not breaker for each in self._held):
-                self._fail("I8", flow, f"is no probe of {model}, but its breaker went from {was} to {now}")
+                self._fail("I8", flow, f"is no probe of {_named(scope)}, but its breaker went from {was} to {now}")
         self._states[number] = states
 
     def sent(self, flow: Flow, exchange: Exchange) -> None:
         """I3, I6, and that nothing comes before its time."""
-        now, number, model = self.world.now, flow.process.number, exchange.model
+        now, number, target = self.world.now, flow.process.number, exchange.target
         if now >= flow.deadline:
-            self._fail("I3", flow, f"sent to {model} {now - flow.deadline} s after the deadline")
+            self._fail("I3", flow, f"sent to {target} {now - flow.deadline} s after the deadline")
         before = flow.exchanges[-1] if flow.exchanges else None
-        if before is not None and before.unsent is not None and before.model == model:
+        if before is not None and before.unsent is not None and before.target == target:
             return  # the same attempt once more
         self.settled(flow)
-        if model == CATALOG:
+        if target.model == CATALOG:
             return
-        for whose in (model, None):
-            until = self._not_before.get((number, whose), 0.0)
+        scopes: tuple[Scope, ...] = ((target.gateway, target.model), (target.gateway, None))
+        for scope in scopes:
+            until = self._not_before.get((number, scope), 0.0)
             if now < until - EPSILON:
-                self._fail("hints", flow, f"sent to {model} {until - now} s before {whose or 'the key'} may be used")
+                self._fail("hints", flow, f"sent to {target} {until - now} s before {_named(scope)} may be used")
         timeouts, total = flow.request.timeouts, flow.request.total
         lease = min(timeouts.first_token, total, 60.0)
-        for scope in (model, None):
+        for scope in scopes:
             breaker = self._breakers[number][scope]
             if breaker.state is not BreakerState.HALF_OPEN:
                 continue
             other = self._probes.get(breaker)
             if other is not None and other[0] is not flow and now < other[1].leased_until - EPSILON:
-                self._fail("I6", flow, f"probes {scope}, which call {other[0].number} probes already")
+                self._fail("I6", flow, f"probes {_named(scope)}, which call {other[0].number} probes already")
             probe = Probe(breaker, now + lease)
             self._probes[breaker] = (flow, probe)
             self._probed[breaker] = flow
@@ -171,16 +175,17 @@ class Watch:
             if flow.ended is None:
                 self._fail("I11", flow, "never ended")
         for number, breakers in enumerate(self._breakers):
-            for model, breaker in breakers.items():
+            for scope, breaker in breakers.items():
                 if breaker._waiting:
-                    raise Violation(f"I6: process {number}: {len(breaker._waiting)} permits of {model} never came back")
-        for (number, model), entries in self._retries.items():
+                    lost = f"{len(breaker._waiting)} permits of {_named(scope)}"
+                    raise Violation(f"I6: process {number}: {lost} never came back")
+        for (number, target), entries in self._retries.items():
             tokens, last = 10.0, 0.0
             for when, retry in sorted(entries):
                 tokens = min(10.0, tokens + (when - last) / 10 + (0.0 if retry else 0.1))
                 last, tokens = when, tokens - retry
                 if tokens < -EPSILON:
-                    raise Violation(f"I2: process {number} retried {model} too often until {when}")
+                    raise Violation(f"I2: process {number} retried {target} too often until {when}")
 
     # --- helpers ---
 
@@ -193,17 +198,20 @@ class Watch:
 
     def _heard(self, flow: Flow, exchange: Exchange) -> None:
         """What follows from the status that has come by now."""
-        number, model = flow.process.number, exchange.model
+        number, asked = flow.process.number, exchange.model != CATALOG
+        whole: Scope = (exchange.gateway, None)
         if exchange.status == 200:
             if flow.request.stream:  # the gateway answers, whatever the model will do: its probe is over
-                self._settle(
-                    flow, [probe for probe in self._mine[flow] if probe.breaker is self._breakers[number][None]]
-                )
-        elif exchange.status == 401 and model != CATALOG:
-            self._not_before[number, None] = max(exchange.head + KEY_REST, self._not_before.get((number, None), 0.0))
-        if exchange.retry_after is not None and model != CATALOG:
+                breaker = self._breakers[number][whole]
+                self._settle(flow, [probe for probe in self._mine[flow] if probe.breaker is breaker])
+        elif exchange.status == 401 and asked:
+            self._rests(number, whole, exchange.head + KEY_REST)
+        if exchange.retry_after is not None and asked:
             until = exchange.head + min(exchange.retry_after, MAX_HINT)
-            self._not_before[number, model] = max(until, self._not_before.get((number, model), 0.0))
+            self._rests(number, (exchange.gateway, exchange.model), until)
+
+    def _rests(self, number: int, scope: Scope, until: float) -> None:
+        self._not_before[number, scope] = max(until, self._not_before.get((number, scope), 0.0))
 
     def _settle(self, flow: Flow, probes: Iterable[Probe]) -> None:
         for probe in tuple(probes):
@@ -222,21 +230,21 @@ class Watch:
     def _count_attempts(self, flow: Flow) -> None:
         """I1, and the entries for I2."""
         policy = flow.process.router.settings.retry
-        tries: defaultdict[str, int] = defaultdict(int)
+        tries: defaultdict[Target, int] = defaultdict(int)
         before, stale = None, 0
         for exchange in flow.exchanges:
-            model = exchange.model
-            if model == CATALOG:
+            target = exchange.target
+            if target.model == CATALOG:
                 continue
-            reconnected = before is not None and before.unsent is not None and before.model == model
+            reconnected = before is not None and before.unsent is not None and before.target == target
             again = exchange.stale and not stale
             stale += again
             before = None if reconnected else exchange
             if again or (exchange.unsent is not None and not reconnected):
                 continue  # another connection is made, at no charge
-            tries[model] += 1
-            whose = self._retries[flow.process.number, model]
-            if tries[model] > 1:
+            tries[target] += 1
+            whose = self._retries[flow.process.number, target]
+            if tries[target] > 1:
                 paid = max((when for when, _ in flow.waits if when <= exchange.sent), default=exchange.sent)
                 whose.append((paid, 1))
             else:
@@ -244,22 +252,22 @@ class Watch:
         if sum(tries.values()) > policy.max_attempts:
             self._fail("I1", flow, f"made {sum(tries.values())} attempts")
         if any(count > policy.max_same_target for count in tries.values()):
-            self._fail("I1", flow, f"asked a model too often: {dict(tries)}")
+            self._fail("I1", flow, f"asked one too often: {dict(tries)}")
 
     def _check_order(self, flow: Flow) -> None:
         """I24."""
         if flow.route is None:
             return
         router = flow.process.router
-        rank = {candidate.model: place for place, candidate in enumerate(router.named(flow.request).targets)}
-        skipped = {skip.model for skip in flow.route.skipped}
-        tried: set[str] = set()
+        rank = {candidate.target: place for place, candidate in enumerate(router.named(flow.request).targets)}
+        skipped = {skip.target for skip in flow.route.skipped}
+        tried: set[Target] = set()
         for attempt in flow.route.attempts:
-            place = rank.get(attempt.model, len(rank))
-            for model, before in rank.items():
-                if before < place and model not in tried and model not in skipped:
-                    self._fail("I24", flow, f"asked {attempt.model} before {model}")
-            tried.add(attempt.model)
+            place = rank.get(attempt.target, len(rank))
+            for target, before in rank.items():
+                if before < place and target not in tried and target not in skipped:
+                    self._fail("I24", flow, f"asked {attempt.target} before {target}")
+            tried.add(attempt.target)
 
     def _check_text(self, flow: Flow) -> None:
         """I10."""
@@ -293,3 +301,8 @@ class Watch:
         raise Violation(
             f"{invariant}: {self.world.elapsed:.3f} s: call {flow.number} of process {flow.process.number} {what}"
         )
+
+
+def _named(scope: Scope) -> str:
+    gateway, model = scope
+    return gateway if model is None else f"{model} on {gateway}"
