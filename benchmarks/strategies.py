@@ -2,7 +2,7 @@
 
     python benchmarks/strategies.py              # prints docs/choices.md
     python benchmarks/strategies.py --write      # and keeps it
-    python benchmarks/strategies.py --openrouter FILE   # an answer of GET /api/v1/models of your own
+    python benchmarks/strategies.py --openrouter FILE   # for an answer of GET /api/v1/models of your own
 
 Real clients decide, by `client.explain()`; the gateways are played in memory, the time and the dice are the same in every run.
 """
@@ -13,6 +13,7 @@ import argparse
 import datetime
 import os
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -40,6 +41,9 @@ CALLS_BEFORE = 2
 """So that round robin does not stand where the plan begins anyway."""
 TIMES = 10
 """How often each of the targets was measured."""
+READ = (*(prefix for prefixes in PREFIXES.values() for prefix in prefixes), "ROUTERKIT_", "DEV_MODE")
+"""What variables begin with that clients read."""
+WIDTH = 120
 EVERY = "from the catalogue: fits, "
 """What every reason begins with here."""
 
@@ -129,16 +133,21 @@ KINDS = (
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--openrouter", type=Path, default=DATA / "openrouter-models.json", metavar="FILE")
-    parser.add_argument("--infron", type=Path, default=DATA / "infron-display-models.json", metavar="FILE")
+    parser.add_argument("--openrouter", type=Path, metavar="FILE", help="another list of OpenRouter's models")
+    parser.add_argument("--infron", type=Path, metavar="FILE", help="another public list of Infron's")
     parser.add_argument("--write", action="store_true", help="write docs/choices.md")
     options = parser.parse_args(arguments)
+    ours = options.openrouter is None and options.infron is None
+    if options.write and not ours:
+        parser.error("--write is for the lists of the repository")
     for name in [*os.environ]:  # of which clients read their settings
-        if name.startswith(
-            (*(prefix for prefixes in PREFIXES.values() for prefix in prefixes), "ROUTERKIT_", "DEV_MODE")
-        ):
+        if name.startswith(READ):
             del os.environ[name]
-    text = page(openrouter(entries(options.openrouter)), infron(entries(options.infron)))
+    lists = (
+        openrouter(entries(options.openrouter or DATA / "openrouter-models.json")),
+        infron(entries(options.infron or DATA / "infron-display-models.json")),
+    )
+    text = page(lists, OURS.format(models=len(lists[0].catalog)) if ours else "**The lists** are your own.")
     if options.write:
         PAGE.write_text(text, "utf-8")
     else:
@@ -215,8 +224,9 @@ def chosen(listed: Listed, strategy: Strategy, kind: Kind, *, any_price: bool = 
 # --- the page ---
 
 
-def page(*lists: Listed) -> str:
-    parts = [HEAD.format(models=len(lists[0].catalog)), *_told_beside(lists), *_without_any_price(lists)]
+def page(lists: Sequence[Listed], origin: str) -> str:
+    """The whole page; ``origin`` tells where the lists are from."""
+    parts = [HEAD, origin, TOLD, *_told_beside(lists), *_without_any_price(lists)]
     for listed in lists:
         parts += _of_gateway(listed)
     return "\n\n".join(parts) + "\n"
@@ -238,20 +248,20 @@ shows better what it looks at.
 ```sh
 python benchmarks/strategies.py --write               # writes this page; it is the same each time
 python benchmarks/strategies.py --openrouter FILE     # with an answer of GET /api/v1/models of your own
-```
-
+```"""
+OURS = """\
 **OpenRouter's catalogue** is real: {models} of the 347 models that it listed on 29 January 2026, as they were but for shorter
 descriptions. It is noon of that day in these plans, so no model has expired yet. **Infron's list** is made up, in the shape
 that it documents: null fields, `$`, thousands commas, sale prices of 0, `FREE`. It tells no parameters, so that everything
-supports `tools` there as far as anybody knows.
-
+supports `tools` there as far as anybody knows."""
+TOLD = """\
 `allow_any_price=True` lets all prices pass. The clients have made two calls before, so that `round_robin` is at its third
 model. Randomness is seeded."""
 
 
 def _told_beside(lists: Iterable[Listed]) -> Iterator[str]:
     yield "## What the strategies were told"
-    yield (
+    yield _paragraph(
         "`weighted` has these weights, and 0 for all others. `performance_optimized` has seen ten attempts on each of these"
         " models; the figures are made up."
     )
@@ -272,7 +282,7 @@ def _measurement(each: Measured) -> tuple[str, ...]:
 
 def _without_any_price(lists: Iterable[Listed]) -> Iterator[str]:
     yield "## What `allow_any_price` changes"
-    yield (
+    yield _paragraph(
         "With it, everything that fits is in the plan. Without it, only what is free, as no model was named whose price could"
         " be the limit: nobody is surprised by the bill, and nobody gets more than the limits of free models allow. Routers, and"
         " models that give images or sound nobody asked for, are in neither."
@@ -311,6 +321,10 @@ def _rows(name: str, plan: Plan) -> Iterator[tuple[str, ...]]:
             f"`{candidate.model}`",
             candidate.reason.removeprefix(EVERY),
         )
+
+
+def _paragraph(text: str) -> str:
+    return textwrap.fill(text, WIDTH)
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -217,7 +217,7 @@ def test_faults_after_a_request_was_sent(
     [
         ("dns", "connect_failed", []),
         ("refused", "connect_failed", []),
-        ("connect_timeout", "connect_failed", [5, 5]),
+        ("connect_timeout", "connect_failed", [5]),
         ("tls", "tls_verify", []),
     ],
 )

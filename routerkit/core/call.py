@@ -62,8 +62,8 @@ _USAGE = b',"usage":{"include":true}'
 
 _TRANSPARENT = frozenset({"stale_connection", "misdirected"})
 """Verdicts after which the same target is asked once more, on a new connection, at no charge."""
-_FINAL = frozenset({Failure.TLS_VERIFY, Failure.ADDRESS, Failure.LOCAL})
-"""Failures to connect that a second try would only repeat."""
+_FINAL = frozenset({Failure.CONNECT_TIMEOUT, Failure.TLS_VERIFY, Failure.ADDRESS, Failure.LOCAL})
+"""Failures to connect that a second try would only repeat, or that have used up the time there was for connecting."""
 
 
 class Accountable(Protocol):

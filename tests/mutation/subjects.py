@@ -19,6 +19,9 @@ class Subject:
         return f"routerkit/core/{self.name}.py"
 
 
+_SEVERAL = ("tests/test_gateways.py", "tests/test_keys.py", "tests/test_tenants.py", "tests/test_orders.py")
+"""Of several gateways, keys and tenants, and of their order."""
+
 SUBJECTS = {
     subject.name: subject
     for subject in (
@@ -40,10 +43,27 @@ SUBJECTS = {
         Subject("breaker", ("tests/test_breaker.py",), ("breaker.RESET_AFTER", "breaker.PANIC_INTERVAL")),
         Subject("retry", ("tests/test_retry.py",), ("retry.REFILL_SECONDS",)),
         Subject("sse", ("tests/test_sse.py",), ("sse.BOM", "sse._IDLE_PER_COMMENT", "sse._LF", "sse._CR")),
-        Subject("plan", ("tests/test_plan.py",)),
+        Subject("keys", (*_SEVERAL, "tests/test_health.py")),
+        Subject("plan", ("tests/test_plan.py", "tests/test_itinerary.py", *_SEVERAL)),
+        Subject(
+            "health",
+            ("tests/test_health.py", "tests/test_itinerary.py", *_SEVERAL),
+            ("health.STORM_MODELS", "health.STORM_SECONDS", "health.MAX_ENTRIES"),
+        ),
+        Subject(
+            "itinerary",
+            ("tests/test_itinerary.py", *_SEVERAL),
+            ("itinerary.MIN_USEFUL", "itinerary.CATALOG_PATIENCE", "itinerary._WAITABLE"),
+        ),
+        Subject("router", ("tests/test_router.py", "tests/test_key_info.py", *_SEVERAL)),
+        Subject(
+            "strategies",
+            ("tests/test_strategies.py", "tests/test_orders.py"),
+            ("strategies.COLD_SAMPLES", "strategies.COLD_EVERY", "strategies.LONG"),
+        ),
         Subject(
             "needs",
-            ("tests/test_plan.py",),
+            ("tests/test_needs.py", "tests/test_plan.py"),
             ("needs.CHARACTERS_PER_TOKEN", "needs.MEDIA_TOKENS", "needs._MODALITY", "needs._SUPPORT"),
         ),
     )

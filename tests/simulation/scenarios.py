@@ -1,8 +1,8 @@
 """Outages as data: what befalls which models when, how a run of one is set up, and what must come of it.
 
-All of them: three models on one gateway, or on two, which all answer alike when they are well (first token after 0.6 s and the rest of
-the answer 1.0 s later, in the median); streams, with the time limits of `CLOCKS` and the breakers of `BREAKER`; calls at
-random moments, from one process unless said otherwise; health, a fault, and health again.
+All of them: three models on one gateway, or on two, which all answer alike when they are well (first token after 0.6 s and
+the rest of the answer 1.0 s later, in the median); streams, with the time limits of `CLOCKS` and the breakers of `BREAKER`;
+calls at random moments, from one process unless said otherwise; health, a fault, and health again.
 """
 
 from __future__ import annotations
