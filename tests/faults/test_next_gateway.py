@@ -24,7 +24,7 @@ from tests.faults.catalogue import row
 from tests.faults.outcomes import FAST
 from tests.faults.ways import SOON
 from tests.support.facades import FACADES, Caller
-from tests.support.network import Names, Tunnel, context_of
+from tests.support.network import Names, Tunnel, context_of, long_ago, tls_server
 from tests.support.pair import KEYS, Pair, outcome_of, pair_of_gateways, refusing, skipped, tried
 from tests.support.scenarios import A, B, Trace
 
@@ -116,6 +116,14 @@ def handshake(act: Callable[[Connection], object]) -> Trouble:
     return trouble
 
 
+def expired(stage: Stage) -> None:
+    stage.url = stage.stack.enter_context(FaultServer(tls=context_of(stage.authority, HOST, until=long_ago()))).url
+
+
+def of_another_host(stage: Stage) -> None:
+    stage.url = stage.stack.enter_context(tls_server(stage.authority, "other.test")).url
+
+
 def tls_of_yesterday(stage: Stage) -> None:
     context = context_of(stage.authority, HOST)
     context.set_ciphers("DEFAULT:@SECLEVEL=0")
@@ -149,6 +157,8 @@ EDGE = "next_gateway blames gateway (fail), responded, billing possible"
         row(8, silent, "connect_failed", UNREACHABLE),
         row(19, refusing_proxy, "connect_failed", UNREACHABLE, name="proxy answers 407"),
         row(19, no_proxy_there, "connect_failed", UNREACHABLE, name="proxy refuses"),
+        row(20, expired, "tls_verify", UNREACHABLE, name="expired"),
+        row(20, of_another_host, "tls_verify", UNREACHABLE, name="wrong host"),
         row(21, handshake(Connection.wait), "connect_failed", UNREACHABLE),
         row(22, handshake(Connection.reset), "connect_failed", UNREACHABLE),
         row(22, handshake(Connection.close), "connect_failed", UNREACHABLE, name="FIN in handshake"),
@@ -184,6 +194,26 @@ def test_the_next_gateway_is_asked_at_once(
     assert traces[0].details == traces[1].details
     assert traces[0].details[0].startswith(says + ",")
     assert traces[0].waits == ()
+
+
+@STREAM
+@pytest.mark.parametrize("status", [row(45, 302, name="302"), row(45, 307, name="307"), row(46, 308)])
+def test_a_redirect_leads_to_the_next_gateway_and_not_where_it_points(status: int, stream: bool) -> None:
+    traces = []
+    for facade in FACADES.values():
+        with FaultServer() as elsewhere, pair_of_gateways() as pair:
+            pair.first.default = r.redirect(
+                status, (pair.first if status == 308 else elsewhere).url + "/chat/completions"
+            )
+            with facade(**pair.options(breaker=FAST)) as caller:
+                outcome = outcome_of(caller, stream=stream, fallback_models=[B])
+                assert tried(outcome) == [f"{A} on first unexpected_redirect", f"{A} on second ok"]
+                assert opened(caller) == set()
+            assert elsewhere.connections_opened == 0
+            assert pair.asked == (1, 1)
+            traces.append(told(outcome))
+    assert traces[0] == traces[1]
+    assert traces[0].details == traces[1].details
 
 
 def opened(caller: Caller) -> set[str]:

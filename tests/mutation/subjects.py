@@ -64,8 +64,15 @@ SUBJECTS = {
         Subject(
             "needs",
             ("tests/test_needs.py", "tests/test_plan.py"),
-            ("needs.CHARACTERS_PER_TOKEN", "needs.MEDIA_TOKENS", "needs._MODALITY", "needs._SUPPORT"),
+            ("needs.CHARACTERS_PER_TOKEN", "needs.MEDIA_TOKENS", "needs._MODALITY", "needs._SUPPORT", "needs._COMMON"),
         ),
+        Subject(
+            "pricing",
+            ("tests/test_pricing.py", "tests/test_plan.py", "tests/test_itinerary.py"),
+            ("pricing.JUMP", "pricing.PER_IMAGE"),
+        ),
+        Subject("listing", ("tests/test_listing.py",), ("listing.PER_UNIT", "listing._MODALITIES")),
+        Subject("key_info", ("tests/test_key_info.py",), ("key_info.MAX_MONEY", "key_info._REFUSED")),
     )
 }
 
