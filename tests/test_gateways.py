@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import pytest
 
 from routerkit import gateways
@@ -23,7 +24,7 @@ from routerkit.testing import replies as r
 from routerkit.types.gateway import Gateway
 from routerkit.types.policy import Timeouts
 from routerkit.types.request import ChatRequest
-from routerkit.types.route import Plan
+from routerkit.types.route import Origin, Plan, Skip, Target
 from tests.support.core import A, B, C, World, asking
 
 FIRST = Gateway(name="first", base_url="http://127.0.0.1:1/v1")
@@ -76,7 +77,15 @@ def test_an_alias_gives_a_models_id_on_each_gateway() -> None:
         ("one@latest on second", "requested by the call, on second as one@latest"),
         ("b/two on first", "fallback 1, on first"),
     ]
-    assert [(str(skip.target), skip.reason) for skip in plan.skipped] == [("b/two on second", "aliases: not on second")]
+    assert plan.skipped == (Skip(Target("second", B), Origin.FALLBACK, "aliases: not on second"),)
+
+
+def test_an_alias_may_have_the_gateways_prefix() -> None:
+    world = known(
+        "openrouter", "infron", aliases={"smart": {"openrouter": "openrouter/a/one", "infron": "infron/one@latest"}}
+    )
+    plan = world.router.named(asking(model="smart"))
+    assert [each.model for each in plan.targets] == ["a/one", "one@latest"]
 
 
 def test_an_alias_serves_a_single_gateway_too() -> None:
@@ -117,6 +126,11 @@ def test_an_id_goes_where_it_fits(model: str, targets: list[str]) -> None:
     assert [str(each.target) for each in plan.targets] == targets
 
 
+def test_a_prefix_is_no_part_of_the_reason() -> None:
+    (only,) = known("openrouter", "infron").router.named(asking(model="infron/gpt-4")).targets
+    assert only.reason == "requested by the call"
+
+
 def test_an_id_that_does_not_fit_a_gateway_says_so() -> None:
     (skip,) = known("openrouter", "infron").router.named(asking(model="gpt-4@latest")).skipped
     assert skip.reason == "not an id of OpenRouter (author/slug), and aliases= has none"
@@ -126,6 +140,12 @@ def test_a_single_gateway_is_asked_for_any_id() -> None:
     assert [each.model for each in known("openrouter").router.named(asking(model="gpt-4@latest")).targets] == [
         "gpt-4@latest"
     ]
+
+
+def test_a_single_gateway_is_asked_for_any_id_whatever_aliases_there_are() -> None:
+    world = World(gateways=["openrouter"], api_key="sk-test-1234567890", aliases={"smart": {"openrouter": A}})
+    (only,) = world.router.named(asking(model="gpt-4@latest")).targets
+    assert (only.model, only.reason) == ("gpt-4@latest", "requested by the call")
 
 
 # --- what moves on ---
@@ -256,6 +276,12 @@ def test_a_feature_that_no_gateway_has_is_refused() -> None:
     assert "extra_body" in str(caught.value)
 
 
+def test_each_gateway_says_what_it_lacks() -> None:
+    world = Two(gateways=[attrs.evolve(FIRST, features=["models"]), without("usage")])
+    with pytest.raises(InvalidRequestError, match=r"^first does not know provider; Second does not know provider\. "):
+        world.router.check(asking(provider={"sort": "price"}))
+
+
 def test_what_goes_through_extra_body_is_sent_whatever_is_known() -> None:
     world = World(gateways=[without()], api_key=None)
     request = ChatRequest.build("Hi", {}, model=A, fallback_models=(), extra_body={"provider": {"sort": "price"}})
@@ -290,6 +316,12 @@ def test_the_first_of_the_servers_fallbacks_is_asked_when_no_model_is_named() ->
     assert [each.reason for each in world.router.named(asking(model=None, models=[B])).targets] == [
         "the first of models="
     ]
+
+
+@pytest.mark.parametrize("models", [[], "a/one", [5], {"first": A}, None, 5])
+def test_a_list_for_the_server_without_a_first_names_nothing(models: Any) -> None:
+    request = ChatRequest.build("Hi", {}, extra_body={"models": models})
+    assert World().router.named(request) == Plan()
 
 
 def test_what_the_server_chooses_among_is_no_plan_of_ours() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from routerkit.core.health import Admission
-from routerkit.core.keys import by_load, ring
+from routerkit.core.keys import Key, by_load, ring
 from routerkit.errors import AuthenticationError, InvalidRequestError, PaymentRequiredError
 from routerkit.gateways import OPENROUTER
 from routerkit.testing import replies as r
@@ -103,6 +103,7 @@ def test_names_of_keys() -> None:
     assert [key.name for key in ring(OPENROUTER, [Secret(ONE)])] == [""]
     assert [key.name for key in ring(OPENROUTER, [Secret(ONE), Secret(ONE)])] == [NAMES[ONE], f"{NAMES[ONE]} 2"]
     assert ONE not in repr(ring(OPENROUTER, [Secret(ONE)]))
+    assert {key.owner for key in (Key(None, OPENROUTER), *ring(OPENROUTER, [Secret(ONE)]))} == {""}
 
 
 # --- keys that are refused ---
@@ -197,15 +198,16 @@ def test_at_most_once_is_no_reason_not_to_try_the_other_key() -> None:
 
 
 def test_what_a_gateway_repeats_of_the_key_that_asked_is_left_out() -> None:
-    world = keyed()
+    """Also of a key that looks like any other word."""
+    world = keyed("swordfish", "crocodile")
     world.gateway.default = r.choose(
-        lambda request: r.error(400, message=f"the key {request.header('authorization')} may not do that")
+        lambda request: r.error(400, message=f"{str(request.header('authorization'))[7:]} may not do that")
     )
     for _ in range(2):
-        error = world.ask().error
-        assert "<redacted>" in str(error)
-        assert ONE not in str(error)
-        assert TWO not in str(error)
+        told = world.ask()
+        assert "<redacted> may not do that" in str(told.error)
+        assert told.route.attempts[0].detail == "<redacted> may not do that"
+    assert used(world) == ["swordfish", "crocodile"]
 
 
 def test_three_models_limited_with_one_key_mean_that_key() -> None:

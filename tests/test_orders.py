@@ -109,6 +109,12 @@ def test_weights_are_given_with_an_object() -> None:
     assert world.gateway.models_asked == [B]
 
 
+def test_one_candidate_beside_the_requested_model_needs_no_order() -> None:
+    world = World(strategy="round_robin", default_model=A)
+    plan = world.gateway.run(world.router.explain(asking(model=D)))[1]
+    assert [each.reason for each in plan.targets] == ["requested by the call", "the default model"]
+
+
 def test_one_candidate_needs_no_order() -> None:
     world = World(strategy="cost_optimized", default_model=A)
     ask(world)

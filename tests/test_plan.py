@@ -132,6 +132,11 @@ def test_a_list_for_the_gateway_leaves_no_fallbacks_of_our_own(asked: dict[str, 
     assert ids(named(settings("b/two", "c/three"), request(models=["x/y", "y/z"], **asked))) == expected
 
 
+def test_a_list_for_the_gateway_does_not_begin_with_a_fallback_of_ours() -> None:
+    plan = named(settings(None, "c/three"), request(models=["x/y", "y/z"]))
+    assert reasons(plan) == [("x/y", "requested", "the first of models=")]
+
+
 def test_a_plan_can_be_read() -> None:
     plan = named(settings("a/one", "b/two"), request(model="a/one"))
     assert str(plan) == (
@@ -237,6 +242,12 @@ def test_a_name_that_the_catalogue_does_not_know(snapshot: Snapshot) -> None:
     plan = drawn(snapshot, request(), "my/own")
     assert all(model.endswith(":free") for model in ids(plan))
     assert skips(plan)["openai/gpt-4o"] == "not free, and the price of the models named is unknown"
+
+
+def test_a_price_that_is_unknown_is_not_taken_for_a_low_one() -> None:
+    dear = Model("a/named", pricing=pricing(prompt="9", completion="9"))
+    half = Model("b/half", pricing=pricing(prompt="1"))
+    assert skips(drawn(catalogue(dear, half), request(), "a/named")) == {"b/half": "its price is unknown"}
 
 
 def test_any_price(snapshot: Snapshot) -> None:

@@ -79,6 +79,21 @@ def test_what_one_tenants_key_or_settings_forbid_the_other_does_not_notice(statu
         assert world.keys().count(ACME) == 1, "and its own calls stop asking"
 
 
+def test_two_tenants_with_the_same_keys_do_not_share_what_befalls_these() -> None:
+    keys = [ACME, GLOBEX]
+    shared = World(api_key=None, tenants=[Tenant("acme", keys), Tenant("globex", keys)])
+    acme, globex = (shared.router.sharing(settings_for(shared.settings, name)) for name in ("acme", "globex"))
+    shared.gateway.default = refusing(ACME, 401)
+    shared.router = acme
+    assert shared.ask().attempts == [f"{A} 401 authentication", f"{A} 200 ok"]
+    (name,) = acme.health.cooldowns("acme")
+    assert name == f"the key of {HOST} (acme {acme.access[HOST].keys[0].name})"
+    assert globex.health.cooldowns("globex") == {}
+    assert [key.in_flight for key in (*acme.access[HOST].keys, *globex.access[HOST].keys)] == [0] * 4
+    shared.router = globex
+    assert shared.ask().attempts == [f"{A} 401 authentication", f"{A} 200 ok"], "it finds out for itself"
+
+
 def test_free_models_used_up_by_one_are_left_to_the_other() -> None:
     world = Shared()
     world.gateway.default = refusing(ACME, 429, message="Rate limit exceeded: free-models-per-day")

@@ -1,7 +1,5 @@
-"""The life of a call: one target after the other until one answers.
-
-:func:`pursue` is the ladder that completions and streams share, :func:`complete` a whole completion, read from top to bottom.
-"""
+"""The life of a call: :func:`complete` is a whole completion, read from top to bottom; its ladder stands in
+:mod:`routerkit.core.ladder`, and is that of streams too."""
 
 from __future__ import annotations
 
@@ -25,31 +23,29 @@ from routerkit.core.effects import (
     StreamResponse,
     TransportFailure,
     send,
-    sleep,
 )
 from routerkit.core.failure import (
     api_error,
     failure_signal,
     parse_json,
-    remembered_error,
     request_id_of,
     told,
 )
 from routerkit.core.health import Admission
 from routerkit.core.intake import MAX_RESPONSE
 from routerkit.core.itinerary import Itinerary, worthwhile
+from routerkit.core.ladder import pursue
 from routerkit.core.ledger import Ledger
 from routerkit.core.needs import needs_of
 from routerkit.core.pricing import cost_of
-from routerkit.core.retry import jittered, spread, waits
 from routerkit.core.verdict import OK, Signal, classify
 from routerkit.core.verdict_table import Ending
-from routerkit.errors import DeadlineExceededError, NoEligibleModelError, RouterKitError
+from routerkit.errors import RouterKitError
 from routerkit.types.completion import Completion, CostSource, Usage, usage_of
 from routerkit.types.event import AttemptFinished, CallFinished
 from routerkit.types.request import ChatRequest
-from routerkit.types.route import Attempt, Candidate, Plan, Route, Wait
-from routerkit.types.verdict import Action, Billing, Blame, Condition, Sample, Sent, Verdict
+from routerkit.types.route import Attempt, Candidate, Route
+from routerkit.types.verdict import Blame, Sample, Sent, Verdict
 
 if TYPE_CHECKING:
     from routerkit.core.router import Router
@@ -60,8 +56,6 @@ MAX_LAG = 1.0
 _USAGE = b',"usage":{"include":true}'
 """Asks for the cost of the answer."""
 
-_TRANSPARENT = frozenset({"stale_connection", "misdirected"})
-"""Verdicts after which the same target is asked once more, on a new connection, at no charge."""
 _FINAL = frozenset({Failure.CONNECT_TIMEOUT, Failure.TLS_VERIFY, Failure.ADDRESS, Failure.LOCAL})
 """Failures to connect that a second try would only repeat, or that have used up the time there was for connecting."""
 
@@ -308,165 +302,7 @@ def reach(
     return response
 
 
-def pursue(call: Call, attempt: Callable[[Call, Trial], Step[Result[T]]], trial: Trial | None = None) -> Step[T]:
-    """Try one target after the other until an attempt returns a value. Raises the error that says why none did.
-
-    ``trial``: where to begin, else with the first target.
-    """
-    if trial is None:
-        trial = yield from _first(call)
-    while True:
-        try:
-            result = yield from attempt(call, trial)
-        finally:
-            trial.admission.settle(Sample.NEUTRAL, Blame.NOBODY)
-            if not trial.streaming:
-                trial.admission.release()
-        if result.value is not None:
-            return result.value
-        trial = yield from onward(call, trial, result.verdict)
-
-
-def _first(call: Call) -> Step[Trial]:
-    found = yield from call.itinerary.next()
-    if found is None:
-        raise _nothing_tried(call)
-    return call.trial(*found)
-
-
-def onward(call: Call, trial: Trial, verdict: Verdict) -> Step[Trial]:
-    """Where to go after an attempt that failed. Raises the error of the call when nowhere."""
-    error = call.ledger.failures[-1][1]
-    if verdict.code in ("deadline", "deadline_slow"):
-        raise _too_late(call) from error
-    gateway, nowhere = trial.candidate.gateway, verdict.action is Action.FAIL
-    if verdict.action is Action.NEXT_KEY:
-        only_key = len(call.router.access[gateway].keys) == 1
-        nowhere = only_key and not call.itinerary.elsewhere(gateway)
-    if nowhere:
-        raise error
-    policy = call.router.settings.retry
-    if policy.at_most_once and verdict.billing is not Billing.NONE:
-        raise error
-    if not call.enough():
-        raise _too_late(call) from error
-    if verdict.code in _TRANSPARENT and not call.ledger.free_attempts:
-        call.ledger.free_attempts += 1
-        admission = call.itinerary.again(trial.candidate)
-        if admission is not None:
-            return Trial(trial.candidate, admission, fresh=True)
-    if call.ledger.charged >= policy.max_attempts:
-        raise _failure(call)
-    if verdict.blame is Blame.KEY or verdict.code == "rate_limited":
-        admission = call.itinerary.with_other_key(trial.candidate, trial.admission.key)
-        if admission is not None:
-            return call.trial(trial.candidate, admission)
-    if verdict.action is Action.RETRY_SAME:
-        again = yield from _same(call, trial, verdict)
-        if again is not None:
-            return again
-    if verdict.action is Action.NEXT_KEY:
-        if not call.itinerary.elsewhere(gateway):
-            raise error
-        call.itinerary.exclude(gateway, "its gateway refuses the key")
-    if verdict.action is Action.NEXT_GATEWAY:
-        call.itinerary.exclude(gateway, "its gateway failed")
-    call.itinerary.require(verdict.condition, trial.candidate.target)
-    call.itinerary.failed()
-    found = yield from call.itinerary.next()
-    if found is not None:
-        return call.trial(*found)
-    if verdict.retry_if_last:
-        again = yield from _same(call, trial, verdict)
-        if again is not None:
-            return again
-    raise _failure(call)
-
-
-def _same(call: Call, trial: Trial, verdict: Verdict) -> Step[Trial | None]:
-    """Another attempt on the same target, after the wait it asked for or a backoff; ``None`` when that is not allowed."""
-    router = call.router
-    policy = router.settings.retry
-    tries = call.ledger.tries(trial.candidate.target)
-    if tries >= policy.max_same_target:
-        return None
-    if verdict.retry_after is not None:
-        pause, reason = spread(verdict.retry_after, router.runtime.random()), "the gateway asked for it"
-        pause = pause if verdict.retry_after > policy.max_sleep else min(pause, policy.max_sleep)
-    else:
-        bounds = waits(policy)
-        bound = [next(bounds) for _ in range(tries)][-1]
-        pause, reason = jittered(bound, policy.jitter, router.runtime.random()), "backoff"
-    if (verdict.retry_after is not None and pause > policy.max_sleep) or not call.enough(pause):
-        return None
-    if not router.health.may_retry(trial.candidate.target):
-        return None
-    call.ledger.waits.append(Wait(pause, reason))
-    yield from sleep(pause)
-    if not call.enough():
-        raise _too_late(call) from call.ledger.failures[-1][1]
-    admission = call.itinerary.again(trial.candidate)
-    return None if admission is None else call.trial(trial.candidate, admission)
-
-
 def _order(call: Call, trial: Trial) -> Send:
     timeouts, left = call.request.timeouts, max(call.left(), 0.001)
     request = call.http_request(trial)
     return Send(request, min(timeouts.connect, left), min(timeouts.first_byte, left), timeouts.idle, left, MAX_RESPONSE)
-
-
-def _too_late(call: Call) -> DeadlineExceededError:
-    ledger = call.ledger
-    asked = ", ".join(dict.fromkeys(str(attempt.target) for attempt in ledger.attempts)) or "no model"
-    return DeadlineExceededError(
-        f"no answer within the {call.request.total:g} s of the call (asked: {asked});"
-        " allow more with timeout=, or name faster models"
-    )
-
-
-def _failure(call: Call) -> RouterKitError:
-    """The error of a call whose attempts all failed: that of the one target there was, or the collective one."""
-    ledger = call.ledger
-    verdict, error = ledger.failures[-1]
-    if all(met.blame is Blame.KEY for met, _ in ledger.failures):
-        return error
-    if call.itinerary.left:
-        return ledger.collective()
-    tried = {attempt.target for attempt in ledger.attempts}
-    possible = tried | {candidate.target for candidate, _ in call.itinerary.refused}
-    unmet = verdict.condition is not Condition.ANY
-    return error if unmet or len(possible) == 1 else ledger.collective()
-
-
-def _nothing_tried(call: Call) -> RouterKitError:
-    """The error of a call that could send nothing."""
-    refused = call.itinerary.refused
-    now = call.now()
-    if not refused:
-        skipped = call.ledger.skipped
-        if not skipped:
-            return NoEligibleModelError(
-                "no model to ask: pass model=, or set default_model= or OPENROUTER_DEFAULT_MODEL", plan=Plan()
-            )
-        shown = [f"  {skip.target}: {skip.reason}" for skip in skipped[:20]]
-        more = f"\n  and {len(skipped) - 20} more" if len(skipped) > 20 else ""
-        return NoEligibleModelError(
-            "no model may be asked; name one with model=, or see allow_any_price=:\n" + "\n".join(shown) + more,
-            plan=Plan((), tuple(skipped)),
-        )
-    times = [refusal.retry_at for _, refusal in refused if refusal.retry_at is not None]
-    wait = max(0.0, min(times) - now) if times else None
-    candidate, refusal = min(
-        refused, key=lambda item: item[1].retry_at if item[1].retry_at is not None else float("inf")
-    )
-    cooldown = refusal.cooldown
-    accounts = all(why.cooldown is not None and why.cooldown.verdict.blame is Blame.KEY for _, why in refused)
-    if cooldown is not None and (len(refused) == 1 or refusal.gateway_wide or accounts):
-        return remembered_error(cooldown.verdict, cooldown.status, candidate.target, refusal.reason, wait)
-    lines = [f"  {each.target}: {why.reason}" for each, why in refused]
-    return NoEligibleModelError(
-        "no model may be asked now:\n" + "\n".join(lines),
-        plan=Plan((), tuple(call.ledger.skipped)),
-        retry_after=wait,
-        rate_limited=any(why.cooldown is not None and why.cooldown.verdict.blame is Blame.MODEL for _, why in refused),
-    )

@@ -78,6 +78,7 @@ def _places(settings: Settings, request: ChatRequest, model: str) -> Iterator[tu
     ids = settings.aliases.get(model, {})
     for gateway in gateways:
         known_as = ids.get(gateway.name, model)
+        known_as = None if known_as is None else gateway.local_id(known_as)
         target = Target(gateway.name, known_as or model)
         if known_as is None:
             yield target, "", f"aliases: not on {gateway.name}"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from routerkit.core.answer import assemble
-from routerkit.core.call import MAX_LAG, Call, Result, Trial, accounted, onward, pursue, reach
+from routerkit.core.call import MAX_LAG, Call, Result, Trial, accounted, reach
 from routerkit.core.effects import (
     Failure,
     Open,
@@ -28,6 +28,7 @@ from routerkit.core.effects import (
 )
 from routerkit.core.failure import api_error
 from routerkit.core.intake import Intake
+from routerkit.core.ladder import onward, pursue
 from routerkit.core.verdict import OK, Signal, classify
 from routerkit.core.verdict_table import Ending
 from routerkit.errors import DeadlineExceededError, RouterKitError, StreamInterruptedError
