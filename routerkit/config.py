@@ -13,13 +13,14 @@ from routerkit import gateways as known
 from routerkit.core.strategies import Strategy, strategy_of
 from routerkit.environment import PREFIXES, Environment, Variables, hidden, memory, strategy_name
 from routerkit.errors import ConfigurationError, InvalidRequestError
-from routerkit.tenancy import Place, check_tenants, client_keys, tenants_of
+from routerkit.tenancy import Place, check_tenants, client_keys, tell_oddities, tenants_of
 from routerkit.types.event import Observer
 from routerkit.types.fault import Fault
 from routerkit.types.fault import script as faults
 from routerkit.types.gateway import Gateway, checked_url, is_loopback
 from routerkit.types.policy import BreakerPolicy, RetryPolicy, Timeouts
 from routerkit.types.request import checked_header_value, checked_model, checked_models
+from routerkit.types.secret import listed, shown
 from routerkit.types.settings import DevMode, Settings
 from routerkit.types.tenant import Tenant
 
@@ -116,6 +117,7 @@ def settings_from(
     dev = _dev_mode(environment, dev_mode, dev_script, dev_pace)
     named = tenants_of(places, tenants)
     check_tenants(places, named, needed=dev is None)
+    tell_oddities(places, named)
     try:
         return Settings(
             gateways=tuple(place.gateway for place in places),
@@ -211,10 +213,11 @@ def _aliases(aliases: Any, names: Sequence[str]) -> dict[str, dict[str, str | No
         )
     checked: dict[str, dict[str, str | None]] = {}
     for model, ids in aliases.items():
+        checked_model(model)
         for name in ids:
             if name not in names:
                 raise ConfigurationError(
-                    f"aliases: {model!r} has an id for {name!r}, which is not among {', '.join(names)}"
+                    f"aliases: {model!r} has an id for {shown(name)}, which is not among {listed(names)}"
                 )
         checked[checked_model(model)] = {
             name: None if known_as is None else checked_model(known_as) for name, known_as in ids.items()
@@ -228,7 +231,8 @@ def _strategy(name: str, value: str | Strategy | None) -> Any:
     try:
         return strategy_name(value) if isinstance(value, str) else strategy_of(value)
     except ValueError as error:
-        raise ConfigurationError(f"{name}={value!r}: {error}") from None
+        told = "is not a known strategy" if isinstance(value, str) and shown(value) == "…" else error
+        raise ConfigurationError(f"{name}={shown(value)}: {told}") from None
 
 
 def _strategy_of_environment(environment: Environment) -> str:
@@ -298,7 +302,7 @@ def _argument(name: str, parse: Callable[[str], T], value: str | None) -> T | No
     try:
         return parse(value)
     except (ValueError, AttributeError) as error:
-        raise ConfigurationError(f"{name}={value!r}: {error}") from None
+        raise ConfigurationError(f"{name}={shown(value)}: {error}") from None
 
 
 def _policy(kind: type[T], name: str, value: T | None) -> T | None:
@@ -320,11 +324,15 @@ def with_file(path: str | os.PathLike[str], values: Mapping[str, str]) -> Variab
     A key of the environment is not sent to an address that only the file names: whoever can place a file in a folder would
     else receive the key. Raises ConfigurationError.
     """
-    both = Variables({**from_file(path), **values})
+    told = from_file(path)
+    for name in list(told):
+        if _is_key(name) and any(_whose(other) == _whose(name) for other in _keys_in(values)):
+            del told[name]  # the environment wins, also where it says API_KEY and the file API_KEYS
+    both = Variables({**told, **values})
     for gateway in PREFIXES:
         environment = Environment(both, gateway)
         url = environment.find("BASE_URL")
-        keys = [name for name in values if name.startswith(environment.prefixes) and "API_KEY" in name and values[name]]
+        keys = [name for name in _keys_in(values) if name.startswith(environment.prefixes)]
         if url is None or url[0] in values or not keys:
             continue
         if not is_loopback(urlsplit(checked_url(url[1], url[0])).hostname or ""):
@@ -332,6 +340,22 @@ def with_file(path: str | os.PathLike[str], values: Mapping[str, str]) -> Variab
                 f"{url[0]} comes from {os.fspath(path)!r} and {keys[0]} from the environment: set both in the same place"
             )
     return both
+
+
+def _keys_in(values: Mapping[str, str]) -> list[str]:
+    return [name for name in values if _is_key(name) and values[name].strip()]
+
+
+def _is_key(name: str) -> bool:
+    prefixes = tuple(prefix for several in PREFIXES.values() for prefix in several)
+    return name.startswith(prefixes) and name.endswith(("API_KEY", "API_KEYS"))
+
+
+def _whose(name: str) -> tuple[str, str]:
+    """To which gateway, under whatever name it goes, and to which tenant a key's variable belongs."""
+    prefix = next(prefix for several in PREFIXES.values() for prefix in several if name.startswith(prefix))
+    gateway = next(gateway for gateway, several in PREFIXES.items() if prefix in several)
+    return gateway, name.removeprefix(prefix).removesuffix("S")
 
 
 def from_file(path: str | os.PathLike[str]) -> dict[str, str]:

@@ -17,7 +17,7 @@ from routerkit.errors import ConfigurationError, InvalidRequestError
 from routerkit.types.gateway import checked_url
 from routerkit.types.policy import Timeouts
 from routerkit.types.request import checked_header_value, checked_model, checked_models
-from routerkit.types.secret import RedactedStr
+from routerkit.types.secret import REPEATED, RedactedStr
 
 PREFIXES: dict[str, tuple[str, ...]] = {
     "openrouter": ("OPENROUTER_",),
@@ -28,8 +28,6 @@ PREFIXES: dict[str, tuple[str, ...]] = {
 
 _NUMBER = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 _DURATION = re.compile("".join(f"(?:({_NUMBER.pattern}){unit})?" for unit in ("h", "m", "s", "ms")))
-_REPEATED = 20
-"""Values up to this length are repeated in errors; a longer one may be a key that went into the wrong variable."""
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -282,9 +280,9 @@ def parsed(variable: Variable, given: list[tuple[str, str]]) -> Any:
     except ConfigurationError as error:
         told = f": {str(error).partition(': ')[2] or error}"
     except InvalidRequestError as error:
-        told = f": {error}"
+        told = f": {error}" if len(text) <= REPEATED or "sk-" not in text.lower() else ": holds no model ids"
     except ValueError as error:
-        told = f"={text!r}: {error}" if len(text) <= _REPEATED else f": {error}"
+        told = f"={text!r}: {error}" if len(text) <= REPEATED else f": {error}"
     # Raised here, and without the text: it may be a key that went into the wrong variable.
     text = ""
     raise ConfigurationError(f"{full}{told}")

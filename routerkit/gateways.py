@@ -8,6 +8,7 @@ import attrs
 
 from routerkit.errors import ConfigurationError
 from routerkit.types.gateway import FEATURES, Gateway, checked_url
+from routerkit.types.secret import shown
 
 OPENROUTER = Gateway(
     name="openrouter",
@@ -48,7 +49,7 @@ def known(name: str) -> Gateway:
         return KNOWN[str(name).lower()]
     except KeyError:
         raise ConfigurationError(
-            f"gateway={name!r} is not known (known: {', '.join(KNOWN)}); for any other server give base_url= alone"
+            f"gateway={shown(name)} is not known (known: {', '.join(KNOWN)}); for any other server give base_url= alone"
         ) from None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -12,7 +13,7 @@ import attrs
 from routerkit.environment import TENANT_VARIABLES, Environment, Variable, hidden, parsed
 from routerkit.errors import ConfigurationError
 from routerkit.types.gateway import Gateway, is_loopback
-from routerkit.types.secret import Secret, keys_from_text, keys_of
+from routerkit.types.secret import Secret, keys_from_text, keys_of, listed, shown
 from routerkit.types.settings import Settings
 from routerkit.types.tenant import Tenant
 
@@ -23,6 +24,14 @@ _TENANT = re.compile(
     rf"TENANT_(?P<name>[A-Z0-9]+(?:_[A-Z0-9]+)*?)_(?P<what>{'|'.join(each.name for each in TENANT_VARIABLES)})"
 )
 _BY_NAME = {variable.name: variable for variable in TENANT_VARIABLES}
+_ENVIRONMENT_NAME = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")
+"""Names that a tenant of the environment can have."""
+MAX_NAME = 100
+"""Characters of a variable's name that an error repeats."""
+MAX_GAPS = 10
+"""Missing numbers that are told of."""
+
+log = logging.getLogger("routerkit")
 
 
 @attrs.frozen
@@ -72,8 +81,7 @@ def _by_gateway(
         return {names[0]: keys}
     for name in keys:
         if name not in names:
-            shown = f"'{name}'" if len(name) <= 20 else "something else"  # it may be a key in the place of a name
-            raise ConfigurationError(f"{whose}: has a key for {shown}, which is not among {', '.join(names)}")
+            raise ConfigurationError(f"{whose}: has a key for {shown(name)}, which is not among {listed(names)}")
     return dict(keys)
 
 
@@ -124,16 +132,19 @@ def _completed(tenant: Tenant, told: Tenant | None) -> Tenant:
 def _tenants_of_environment(places: Sequence[Place]) -> dict[str, Tenant]:
     """``<PREFIX>TENANT_<NAME>_<WHAT>``: the tenant is the name in lower case. Anything else below the prefix is refused."""
     found: dict[str, dict[str, Any]] = {}
+    read: set[str] = set()
     for place in places:
         for full, name, variable in _tenant_variables(place):
             fields = found.setdefault(name, {"keys": {}})
             if "KEY" in variable.name:
                 _add_keys(fields["keys"], place, full)
                 continue
-            field = variable.name.lower()
-            if field in fields:
+            if full in read:
+                continue  # by a gateway that the same variables serve
+            read.add(full)
+            field, value = variable.name.lower(), parsed(variable, [(full, place.environment.values[full].strip())])
+            if fields.setdefault(field, value) != value:
                 raise ConfigurationError(f"{full}: contradicts another variable of tenant {name!r}")
-            fields[field] = parsed(variable, [(full, place.environment.values[full].strip())])
     return {name: _tenant(name, fields) for name, fields in sorted(found.items())}
 
 
@@ -145,7 +156,8 @@ def _tenant_variables(place: Place) -> Iterable[tuple[str, str, Variable]]:
             match = _TENANT.fullmatch(full.removeprefix(prefix))
             if match is None:
                 known = ", ".join(f"{prefix}TENANT_<NAME>_{each.name}" for each in TENANT_VARIABLES)
-                raise ConfigurationError(f"{full}: is none of {known}, with the name in capitals")
+                shown_name = full if full.isprintable() and len(full) <= MAX_NAME else f"{full[:MAX_NAME]!r}…"
+                raise ConfigurationError(f"{shown_name}: is none of {known}, with the name in capitals")
             yield full, match["name"].lower(), _BY_NAME[match["what"]]
 
 
@@ -166,12 +178,35 @@ def check_tenants(places: Sequence[Place], tenants: Mapping[str, Tenant], *, nee
         keys = tenant_keys([place.gateway for place in places], tenant)
         if needed and all(place.needs_key and place.gateway.name not in keys for place in places):
             first = places[0]
-            prefix = first.environment.prefixes[:1]
+            prefix = first.environment.prefixes[:1] if _ENVIRONMENT_NAME.fullmatch(tenant.name) else ()
             variable = f"set {prefix[0]}TENANT_{tenant.name.upper()}_API_KEY or " if prefix else ""
             label = first.gateway.label or first.gateway.name
             raise ConfigurationError(
                 f"tenant {tenant.name!r} has no {label} API key: {variable}pass Tenant(api_key=); no other key stands in for it"
             )
+
+
+def tell_oddities(places: Sequence[Place], tenants: Mapping[str, Tenant]) -> None:
+    """Log what is probably a slip: numbered tenants with a gap, two with the same number, two with the same key."""
+    numbers: dict[int, str] = {}
+    for name in tenants:
+        if re.fullmatch(r"[0-9]{1,4}", name):
+            other = numbers.setdefault(int(name), name)
+            if other != name:
+                log.warning("tenants %r and %r are two, though the number is the same", other, name)
+    prefix = next((prefix for place in places for prefix in place.environment.prefixes), "")
+    missing = [number for number in range(min(numbers, default=0), max(numbers, default=0)) if number not in numbers]
+    for number in missing[:MAX_GAPS]:
+        log.warning("no %sTENANT_%d_… is set, though there are tenants with higher numbers", prefix, number)
+    owners: dict[Secret, str] = {}
+    for name, tenant in tenants.items():
+        keys = tenant_keys([place.gateway for place in places], tenant)
+        for secret in dict.fromkeys(secret for several in keys.values() for secret in several):
+            other = owners.setdefault(secret, name)
+            if other != name:
+                log.warning(
+                    "tenants %r and %r have the same key (…%s): one bill, one limit", other, name, secret.fingerprint
+                )
 
 
 def tenant_keys(gateways: Sequence[Gateway], tenant: Tenant) -> Keys:

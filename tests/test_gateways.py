@@ -104,8 +104,8 @@ def test_two_names_of_one_target_are_one_place_in_the_plan() -> None:
     }
 
 
-def known(*names: str) -> World:
-    return World(gateways=list(names), api_key=dict.fromkeys(names, "sk-test-1234567890"))
+def known(*names: str, **settings: Any) -> World:
+    return World(gateways=list(names), api_key=dict.fromkeys(names, "sk-test-1234567890"), **settings)
 
 
 @pytest.mark.parametrize(
@@ -301,6 +301,15 @@ def test_the_catalogue_of_a_gateway_without_the_feature_is_not_drawn() -> None:
     assert [str(each.target) for each in plan.targets] == ["b/two on first"]
 
 
+def test_nor_is_one_of_its_models_asked_when_the_catalogue_is_in_memory() -> None:
+    world = World(gateways=[without(), FIRST], api_key=None)
+    world.gateway.at(SECOND.base_url).catalog = [r.catalog_model(C, pricing=FREE)]
+    world.gateway.at(FIRST.base_url).catalog = [r.catalog_model(B, pricing=FREE)]
+    world.read_catalog()
+    told = world.ask(model=None, fallback_models=None, provider={"sort": "price"})
+    assert trace(told) == ["b/two on first ok"]
+
+
 def test_server_side_fallbacks_are_one_model_of_ours() -> None:
     world = Two()
     world.first.script(A, r.error(500))
@@ -322,6 +331,16 @@ def test_the_first_of_the_servers_fallbacks_is_asked_when_no_model_is_named() ->
 def test_a_list_for_the_server_without_a_first_names_nothing(models: Any) -> None:
     request = ChatRequest.build("Hi", {}, extra_body={"models": models})
     assert World().router.named(request) == Plan()
+
+
+def test_nor_is_the_catalogue_drawn_after_what_the_server_chose_among() -> None:
+    world = World()
+    world.catalog(r.catalog_model("x/free:free", pricing=FREE))
+    world.read_catalog()
+    world.script(A, r.error(404))
+    told = world.ask(models=[A, C])
+    assert told.attempts == [f"{A} 404 model_not_found"]
+    assert told.skipped == {}
 
 
 def test_what_the_server_chooses_among_is_no_plan_of_ours() -> None:

@@ -337,20 +337,24 @@ def test_the_plan_of_both(facade: Facade, pair: Pair) -> None:
 # --- a real model as the second ---
 
 
-@pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
-def test_a_real_model_answers_when_the_first_gateway_refuses(facade: Facade, pair: Pair) -> None:
-    short: dict[str, Any] = {"max_tokens": 8, "temperature": 0, "seed": 1}
-    pair.first.catalog = r.error(404)
+@pytest.fixture(scope="module")
+def llama() -> Iterator[str]:
     with llama_server() as port:
-        pair.first.stop()
-        gateways = [pair.gateway("first"), Gateway("here", f"http://{HOST}:{port}/v1")]
-        with facade(**pair.options(gateways=gateways, api_key=None, default_model=MODEL)) as caller:
-            for stream in (False, True):
-                answer = answer_of(caller, "Say hello.", stream=stream, **short)
-                assert tried(answer) == [f"{MODEL} on first connect_failed", f"{MODEL} on here ok"]
-                assert answer.text.strip()
-                assert (answer.gateway, answer.usage.completion_tokens) == ("here", 8)
-                assert (answer.cost, answer.cost_source) == (None, "unknown")
-            (model,) = caller.models()
-            assert (model.id, model.gateway, model.pricing.known) == (MODEL, "here", False)
-            assert caller.client.usage().by_gateway()["here"].cost_unknown == 2
+        yield f"http://{HOST}:{port}/v1"
+
+
+@pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
+def test_a_real_model_answers_when_the_first_gateway_refuses(facade: Facade, pair: Pair, llama: str) -> None:
+    short: dict[str, Any] = {"max_tokens": 8, "temperature": 0, "seed": 1}
+    pair.first.stop()
+    gateways = [pair.gateway("first"), Gateway("here", llama)]
+    with facade(**pair.options(gateways=gateways, api_key=None, default_model=MODEL)) as caller:
+        for stream in (False, True):
+            answer = answer_of(caller, "Say hello.", stream=stream, **short)
+            assert tried(answer) == [f"{MODEL} on first connect_failed", f"{MODEL} on here ok"]
+            assert answer.text.strip()
+            assert (answer.gateway, answer.usage.completion_tokens) == ("here", 8)
+            assert (answer.cost, answer.cost_source) == (None, "unknown")
+        (model,) = caller.models()
+        assert (model.id, model.gateway, model.pricing.known) == (MODEL, "here", False)
+        assert caller.client.usage().by_gateway()["here"].cost_unknown == 2

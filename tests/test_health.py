@@ -153,6 +153,29 @@ def test_the_longest_cooldown_wins(health: Health, runtime: VirtualRuntime, orde
     assert refused(health).retry_at == runtime.monotonic() + 30
 
 
+@pytest.mark.parametrize("causes", [(verdict(404), verdict(429)), (verdict(429), verdict(404))])
+def test_of_two_rests_of_one_name_the_longer_is_shown(health: Health, causes: tuple[Verdict, Verdict]) -> None:
+    """The model is unknown to everybody, and limited with this key."""
+    for cause in causes:
+        health.cool(A, KEY, cause, None)
+    assert health.cooldowns() == {"a/one on openrouter": 3600}
+
+
+def test_a_rest_of_less_than_a_second_is_shown_as_that(health: Health, runtime: VirtualRuntime) -> None:
+    health.cool(A, KEY, verdict(429), 429)
+    runtime.advance(4.5)
+    assert health.cooldowns() == {"a/one on openrouter": 0.5}
+
+
+def test_of_two_keys_that_rest_the_one_that_is_back_first_counts(health: Health, runtime: VirtualRuntime) -> None:
+    for key, cause in ((KEY, verdict(402)), (OTHER_KEY, verdict(401))):
+        health.cool(A, key, cause, None)
+    for keys in ([KEY, OTHER_KEY], [OTHER_KEY, KEY]):
+        got = health.admit(A, keys, lease=60, stream=False)
+        assert isinstance(got, Refusal)
+        assert got.retry_at == runtime.monotonic() + 60
+
+
 def test_cooldowns_feed_no_breaker(health: Health) -> None:
     for _ in range(50):
         health.cool(A, KEY, verdict(429, 1), 429)
@@ -178,6 +201,8 @@ def test_three_models_limited_within_ten_seconds_are_the_key(health: Health, run
     refusal = refused(health, Target("openrouter", "d/four"))
     assert refusal.gateway_wide
     assert refusal.retry_at == runtime.monotonic() + 40
+    assert refusal.cooldown is not None
+    assert refusal.cooldown.status == 429
     assert isinstance(admit(health, Target("openrouter", "d/four"), OTHER_KEY), Admission)
     assert isinstance(admit(health, ELSEWHERE), Admission)
 
@@ -208,6 +233,13 @@ def test_no_storm(
         health.cool(target, KEY, cause, 429)
         runtime.advance(pause)
     assert isinstance(admit(health, FREE), Admission)
+
+
+def test_three_models_limited_with_different_keys_are_no_storm(health: Health) -> None:
+    for target, key in ((A, KEY), (B, KEY), (C, OTHER_KEY), (ELSEWHERE, KEY)):
+        health.cool(target, key, verdict(429), 429)
+    for key in (KEY, OTHER_KEY):
+        assert isinstance(admit(health, FREE, key), Admission)
 
 
 def test_a_crowd_that_meets_one_model_after_the_other_is_a_storm_too(health: Health) -> None:
@@ -266,6 +298,36 @@ def test_a_refusing_model_gives_the_gateways_probe_back(health: Health, runtime:
     admitted(health, B)
 
 
+def test_while_a_gateway_is_probed_the_others_wait_for_its_answer(health: Health, runtime: VirtualRuntime) -> None:
+    fail(health, A, Blame.GATEWAY)
+    runtime.advance(5)
+    admitted(health, A, lease=30)
+    reason = "the breaker of gateway openrouter is half_open"
+    assert refused(health, B) == Refusal(reason, runtime.monotonic() + 30, gateway_wide=True)
+
+
+def test_an_answer_is_good_news_of_the_gateway_before_the_model_has_ended(
+    health: Health, runtime: VirtualRuntime
+) -> None:
+    fail(health, A, Blame.GATEWAY)
+    runtime.advance(5)
+    for target in (A, B):
+        admission = admitted(health, target)
+        assert health.states()["openrouter"] is BreakerState.HALF_OPEN
+        admission.reached()
+    assert health.states()["openrouter"] is BreakerState.CLOSED
+    fail(health, C, Blame.GATEWAY)
+    assert health.states()["openrouter"] is BreakerState.OPEN
+
+
+def test_a_probe_that_says_nothing_leaves_the_next_to_another(health: Health, runtime: VirtualRuntime) -> None:
+    fail(health)
+    runtime.advance(5)
+    for _ in range(3):
+        admitted(health).settle(Sample.NEUTRAL, Blame.NOBODY)
+    assert health.states()["a/one on openrouter"] is BreakerState.HALF_OPEN
+
+
 def test_success_is_good_news_of_both(health: Health, runtime: VirtualRuntime) -> None:
     fail(health, A, Blame.GATEWAY)
     fail_model = health.breaker("openrouter", "a/one")
@@ -315,6 +377,39 @@ def test_listeners_hear_of_breakers_by_name(runtime: VirtualRuntime) -> None:
     ]
 
 
+# --- several reasons at once ---
+
+
+def test_of_several_reasons_the_last_to_give_way_counts(health: Health, runtime: VirtualRuntime) -> None:
+    fail(health)
+    health.cool(A, KEY, verdict(429, 3), 429)
+    refusal = refused(health)
+    assert (refusal.reason, refusal.retry_at) == ("its breaker is open", runtime.monotonic() + 5)
+    assert refusal.cooldown is not None, "a cooldown is among them, so no probe is made for want of another target"
+    assert refusal.cooldown.verdict.code == "rate_limited"
+    assert not refusal.gateway_wide
+    health.cool(A, KEY, verdict(401), 401)
+    refusal = refused(health)
+    assert (refusal.reason, refusal.retry_at) == (
+        "the key of openrouter rests after authentication",
+        runtime.monotonic() + 60,
+    )
+    assert refusal.cooldown is not None
+    assert refusal.cooldown.verdict.code == "authentication"
+    health.breaker("openrouter", "a/one").force_open(runtime.monotonic())
+    refusal = refused(health)
+    assert (refusal.reason, refusal.retry_at) == ("its breaker is open", None)
+    assert refusal.gateway_wide, "no model would be served, whatever else stands in the way of this one"
+
+
+def test_a_model_and_its_gateway_that_are_both_open(health: Health, runtime: VirtualRuntime) -> None:
+    fail(health, A)
+    runtime.advance(1)
+    fail(health, B, Blame.GATEWAY)
+    reason = "the breaker of gateway openrouter is open"
+    assert refused(health, A) == Refusal(reason, runtime.monotonic() + 5, gateway_wide=True)
+
+
 # --- panic ---
 
 
@@ -341,6 +436,38 @@ def test_panic_reaches_through_an_open_gateway(health: Health, runtime: VirtualR
     assert health.panic([A, B], lambda _: [KEY], lease=60) is None
     runtime.advance(1)
     assert health.panic([A, B], lambda _: [KEY], lease=60) is not None
+
+
+def test_panic_looks_at_gateways_as_well_as_at_models(health: Health, runtime: VirtualRuntime) -> None:
+    fail(health, ELSEWHERE)
+    runtime.advance(1)
+    fail(health, A, Blame.GATEWAY)
+    found = [health.panic([B, ELSEWHERE], lambda _: [KEY], lease=60) for _ in range(3)]
+    assert [each and each[0] for each in found] == [ELSEWHERE, B, None]
+    assert health.may_retry(B)
+
+
+def test_in_panic_a_gateway_that_had_its_probe_does_not_hide_the_next(health: Health, runtime: VirtualRuntime) -> None:
+    fail(health, A, Blame.GATEWAY)
+    runtime.advance(1)
+    fail(health, ELSEWHERE)
+    found = [health.panic([A, B, ELSEWHERE], lambda _: [KEY], lease=60) for _ in range(2)]
+    assert [each and each[0] for each in found] == [A, ELSEWHERE]
+
+
+@pytest.mark.parametrize(("first", "second"), [(Blame.GATEWAY, Blame.MODEL), (Blame.MODEL, Blame.GATEWAY)])
+def test_in_panic_one_of_both_may_be_due_already(
+    health: Health, runtime: VirtualRuntime, first: Blame, second: Blame
+) -> None:
+    """And its probe has as long as the other's."""
+    held = [admitted(health) for _ in range(5)]
+    fail(health, A, first)
+    runtime.advance(3)
+    for each in held:
+        each.settle(Sample.FAIL, second)
+    runtime.advance(2.5)
+    assert health.panic([A], lambda _: [KEY], lease=30) is not None
+    assert refused(health).retry_at == runtime.monotonic() + 30
 
 
 def test_panic_does_not_override_an_operator(health: Health, runtime: VirtualRuntime) -> None:
@@ -393,8 +520,8 @@ def test_memory_is_bounded_and_open_breakers_are_kept(small: Health) -> None:
         admitted(small, Target("openrouter", f"m/{number}"))
         admitted(small, A)
         small.cool(Target("openrouter", f"m/{number}"), KEY, verdict(404), 404)
+        assert len(small.states()) <= 21, "twenty models and their gateway"
     states = small.states()
-    assert len(states) <= 21
     assert states["b/two on openrouter"] is BreakerState.OPEN
     assert small.breaker("openrouter", "a/one") is kept, "what is used all the time is kept"
     assert "m/499 on openrouter" in states

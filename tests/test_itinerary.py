@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 import pytest
 
-from routerkit import NoEligibleModelError, Timeouts
+from routerkit import NoEligibleModelError, RetryPolicy, Timeouts
 from routerkit.testing import replies as r
 from routerkit.types.event import BreakerState
-from tests.support.core import HOST, A, B, C, Told, World
+from routerkit.types.route import Origin
+from tests.support.core import HOST, KEY, A, B, C, Told, World, asking
 
 SMALL, LARGE, UNTOLD = "x/small", "x/large", "x/untold"
 TOO_LONG = r.error(400, message="This model's maximum context length is 10 tokens")
@@ -80,6 +82,16 @@ def test_what_a_model_cannot_do_goes_to_one_that_can() -> None:
     assert told.skipped == {B: "does not support tools"}
 
 
+def test_nor_to_one_that_has_expired() -> None:
+    world = World()
+    today = datetime.datetime.fromtimestamp(world.runtime.wall(), datetime.timezone.utc).date().isoformat()
+    world.catalog(entry(A), entry(B, expiration_date=today), entry(C, expiration_date="2999-01-01"))
+    world.script(A, r.error(404, message="No endpoints found that support tool use"))
+    told = world.ask(fallback_models=[B, C])
+    assert told.attempts == [f"{A} 404 unsupported", f"{C} 200 ok"]
+    assert told.skipped == {B: f"expired on {today}"}
+
+
 def prices(world: World) -> None:
     world.catalog(
         entry(A, pricing={"prompt": "2", "completion": "2"}),
@@ -138,6 +150,38 @@ def test_what_the_catalogue_offers_comes_after_what_is_named() -> None:
     told = world.ask()
     assert told.attempts == [f"{A} 500 server_error", "x/free:free 200 ok"]
     assert list(told.skipped) == ["x/dear"]
+
+
+def test_a_catalogue_that_is_old_is_renewed_before_it_is_drawn() -> None:
+    world = World()
+    world.catalog(entry("x/gone:free", pricing=FREE))
+    world.read_catalog()
+    world.runtime.advance(4000)
+    world.catalog(entry("x/new:free", pricing=FREE))
+    world.script(A, r.error(500))
+    assert world.ask().attempts == [f"{A} 500 server_error", "x/new:free 200 ok"]
+
+
+def test_to_compare_models_an_old_catalogue_will_do() -> None:
+    world = World()
+    sizes(world)
+    world.read_catalog()
+    world.runtime.advance(4000)
+    world.gateway.catalog = r.hang()
+    world.script(SMALL, TOO_LONG)
+    told = world.ask(model=SMALL, fallback_models=[LARGE])
+    assert told.gives == f"Hello from {LARGE}"
+    assert told.route.duration < 1
+
+
+def test_the_catalogue_is_asked_for_with_the_key() -> None:
+    world = World()
+    world.catalog(entry("x/free:free", pricing=FREE))
+    world.script(A, r.error(500))
+    world.ask()
+    assert [request.header("authorization") for request in world.gateway.requests if request.method == "GET"] == [
+        f"Bearer {KEY}"
+    ]
 
 
 def test_a_catalogue_is_waited_for_ten_seconds_at_most() -> None:
@@ -236,3 +280,56 @@ def test_a_model_that_does_not_exist_is_not_waited_for() -> None:
     told = world.ask()
     assert told.gives == "ModelNotFoundError"
     assert told.waits == []
+
+
+def test_a_rest_that_is_almost_over_is_sat_out_to_its_end_and_no_longer() -> None:
+    world = World()
+    world.script(A, r.error(429, headers={"Retry-After": "10"}), r.completion())
+    world.ask(timeouts=Timeouts(total=3), fallback_models=[B])
+    world.runtime.advance(9.5)
+    assert world.ask().waits == [0.53]
+
+
+def test_as_long_as_the_longest_wait_allowed() -> None:
+    assert limited(World(retry=RetryPolicy(max_sleep=10.5)), "10").waits == [10.5]
+    assert limited(World(retry=RetryPolicy(max_sleep=10.4)), "10").waits == []
+
+
+def test_the_route_says_when_what_was_skipped_is_back() -> None:
+    world = World()
+    world.script(A, r.error(429, headers={"Retry-After": "30"}))
+    world.ask(fallback_models=[B])
+    world.runtime.advance(29.5)
+    (skip,) = world.ask(fallback_models=[B]).route.skipped
+    assert (skip.model, skip.origin, skip.retry_after) == (A, Origin.REQUESTED, pytest.approx(0.5))
+
+
+# --- calls that come to no end ---
+
+
+@pytest.mark.parametrize(("stream", "seconds"), [(True, 20), (False, 50)])
+def test_a_probe_that_nobody_ends_is_over_when_its_answer_would_be_late(stream: bool, seconds: float) -> None:
+    world = World()
+    world.trip(A)
+    world.runtime.advance(100)
+    request = asking(stream=stream, timeouts=Timeouts(total=50, first_token=20))
+    step: Any = world.router.stream(request) if stream else world.router.complete(request)
+    step.send(None)
+    _, plan = world.gateway.run(world.router.explain(asking()))
+    assert (plan.skipped[0].reason, plan.skipped[0].retry_after) == ("its breaker is half_open", seconds)
+    world.runtime.advance(seconds)
+    assert world.ask().gives == f"Hello from {A}"
+    step.close()
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_streams_that_hang_are_noticed_before_they_end(stream: bool) -> None:
+    world = World()
+    request = asking(stream=stream)
+    hanging: list[Any] = [world.router.stream(request) if stream else world.router.complete(request) for _ in range(5)]
+    for step in hanging:
+        step.send(None)
+    world.runtime.advance(10)
+    assert world.ask(fallback_models=[B]).gives == f"Hello from {B if stream else A}"
+    for step in hanging:
+        step.close()

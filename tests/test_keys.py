@@ -9,7 +9,7 @@ import pytest
 
 from routerkit.core.health import Admission
 from routerkit.core.keys import Key, by_load, ring
-from routerkit.errors import AuthenticationError, InvalidRequestError, PaymentRequiredError
+from routerkit.errors import AuthenticationError, InternalServerError, InvalidRequestError, PaymentRequiredError
 from routerkit.gateways import OPENROUTER
 from routerkit.testing import replies as r
 from routerkit.types.gateway import Gateway
@@ -62,6 +62,16 @@ def test_the_key_with_the_least_to_do_is_taken() -> None:
     following = world.router.health.admit(target(A), keys, lease=10, stream=False)
     assert isinstance(following, Admission)
     assert following.key is held[2].key
+
+
+def test_an_attempt_gives_its_key_back_once() -> None:
+    world = keyed()
+    first, second = world.router.access[HOST].keys
+    got = [world.router.health.admit(target(A), [first], lease=10, stream=False) for _ in range(2)]
+    for _ in range(2):
+        assert isinstance(got[0], Admission)
+        got[0].release()
+    assert (first.in_flight, second.in_flight) == (1, 0)
 
 
 def test_a_key_is_in_use_until_its_stream_has_ended() -> None:
@@ -190,6 +200,30 @@ def test_a_call_does_not_go_round_in_circles_over_its_keys() -> None:
     assert used(world) == [ONE, TWO, THREE]
 
 
+def test_each_model_may_be_asked_with_each_key() -> None:
+    world = keyed()
+    world.script(A, r.error(429))
+    world.script(B, refusing(ONE, status=429))
+    assert world.ask(fallback_models=(B,)).attempts == [
+        f"{A} 429 rate_limited",
+        f"{A} 429 rate_limited",
+        f"{B} 429 rate_limited",
+        f"{B} 200 ok",
+    ]
+    assert used(world) == [ONE, TWO, ONE, TWO]
+
+
+def test_a_key_that_rests_does_not_stand_in_for_another() -> None:
+    world = keyed()
+    world.gateway.default = refusing(ONE)
+    world.ask()
+    world.gateway.default = r.error(401)
+    told = world.ask()
+    assert isinstance(told.error, AuthenticationError)
+    assert told.attempts == [f"{A} 401 authentication"]
+    assert used(world) == [ONE, TWO, TWO]
+
+
 def test_at_most_once_is_no_reason_not_to_try_the_other_key() -> None:
     """A refusal is proof that nothing was processed."""
     world = keyed(retry=RetryPolicy(at_most_once=True))
@@ -218,6 +252,61 @@ def test_three_models_limited_with_one_key_mean_that_key() -> None:
         assert world.ask(model=model).gives == "Fine"
     assert f"the key of {HOST} ({NAMES[ONE]})" in world.router.health.cooldowns()
     assert world.ask(model="d/four").attempts == ["d/four 200 ok"]
+
+
+# --- the catalogue ---
+
+
+def listing(world: World) -> list[str]:
+    """The keys with which the catalogue is asked for."""
+    world.read_catalog()
+    asked = [request for request in world.gateway.requests if request.method == "GET"]
+    return [str(request.header("authorization")).removeprefix("Bearer ") for request in asked]
+
+
+def catalogue_for(*keys: str) -> r.Reply:
+    def chosen(request: Any) -> r.Reply:
+        key = str(request.header("authorization")).removeprefix("Bearer ")
+        return r.json_body({"data": [r.catalog_model(A)]}) if key in keys else r.error(401)
+
+    return r.choose(chosen)
+
+
+def test_the_catalogue_is_asked_for_with_the_first_key() -> None:
+    world = keyed()
+    world.catalog(A)
+    assert listing(world) == [ONE]
+
+
+def test_and_with_the_next_when_the_first_is_refused() -> None:
+    world = keyed(ONE, TWO, THREE)
+    world.gateway.catalog = catalogue_for(THREE)
+    assert listing(world) == [ONE, TWO, THREE]
+
+
+def test_but_not_with_a_key_that_rests() -> None:
+    world = keyed()
+    world.gateway.default = refusing(ONE)
+    world.ask()
+    world.catalog(A)
+    assert listing(world) == [TWO]
+
+
+def test_when_all_keys_rest_with_the_first() -> None:
+    """The list may be anybody's."""
+    world = keyed()
+    world.gateway.default = r.error(401)
+    world.ask()
+    world.catalog(A)
+    assert listing(world) == [ONE]
+
+
+def test_a_catalogue_that_fails_is_not_asked_for_with_every_key() -> None:
+    world = keyed()
+    world.gateway.catalog = r.error(500)
+    with pytest.raises(InternalServerError):
+        listing(world)
+    assert world.gateway.catalog_requests == 1
 
 
 # --- what gateways tell of keys ---

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from routerkit.core.needs import MEDIA_TOKENS, Needs, needs_of, unfit
+from routerkit.core.needs import MEDIA_TOKENS, Needs, needs_of, tells, unfit
 from routerkit.types.completion import Message
 from routerkit.types.model import Model
 from routerkit.types.request import ChatRequest
@@ -272,3 +272,32 @@ def test_a_list_without_parameters_says_nothing_of_them() -> None:
     needs = needs_of(request(tools=[{}]))
     assert unfit(bare, needs, TODAY) is None
     assert unfit(empty, needs, TODAY) == "does not support tools"
+
+
+SILENT = Model("m/silent")
+SEES = Model("m/sees", input_modalities=("text", "image"))
+DRAWS = Model("m/draws", output_modalities=("text", "image"))
+IMAGES = frozenset({"text", "image"})
+
+
+@pytest.mark.parametrize(
+    ("model", "asked", "known"),
+    [
+        (SILENT, needs(), True),
+        (SILENT, needs(outputs=frozenset({"text"})), True),
+        (SILENT, needs(parameters=frozenset({"max_tokens", "stop", "temperature", "top_p"})), True),
+        (SILENT, needs(parameters=frozenset({"max_tokens", "seed"})), False),
+        (SILENT, needs(inputs=IMAGES), False),
+        (SILENT, needs(outputs=IMAGES), False),
+        (SEES, needs(inputs=IMAGES), True),
+        (SEES, needs(outputs=IMAGES), False),
+        (DRAWS, needs(outputs=IMAGES), True),
+        (DRAWS, needs(inputs=IMAGES), False),
+        (SEES, needs(parameters=frozenset({"seed"})), False),
+        (MODEL, needs(parameters=frozenset({"seed"})), True),
+        (Model("m/none", raw={"supported_parameters": []}), needs(parameters=frozenset({"seed"})), True),
+    ],
+)
+def test_what_a_catalogue_tells_is_enough_or_not(model: Model, asked: Needs, known: bool) -> None:
+    """Text, and what any chat model takes, need no word of it."""
+    assert tells(model, asked) is known

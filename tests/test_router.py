@@ -173,9 +173,9 @@ def test_what_breakers_do_is_told_by_whoever_reports_next() -> None:
 
 def test_a_forked_child_waits_for_no_lock_and_no_fetch_of_its_parent() -> None:
     world = listed(A)
+    step = world.router.models(Timeouts())
+    step.send(None)  # the parent's fetch, which nobody here will finish
     with world.router.health._lock:
-        step = world.router.models(Timeouts())
-        step.send(None)  # the parent's fetch, which nobody here will finish
         world.router.forked()
         _, models = world.gateway.run(world.router.models(Timeouts()))
         assert [model.id for model in models] == [A]
@@ -186,7 +186,7 @@ def test_a_forked_child_waits_for_no_lock_and_no_fetch_of_its_parent() -> None:
 def test_without_a_key_none_is_sent() -> None:
     world = World()
     router = Router(attrs.evolve(world.settings, keys={}), world.runtime)
-    assert router.access[HOST].credential is None
+    assert router.access[HOST].keys[0].credential is None
     world.gateway.run(router.complete(asking()))
     assert world.gateway.requests[0].header("authorization") is None
 

@@ -99,7 +99,7 @@ def test_the_cheapest_gateway_is_asked_first(facade: Facade, pair: Pair, stream:
         f"{A} on first",
         f"{B} on second",
     ]
-    assert all("expected to cost $" in each.reason for each in plan.targets)
+    assert all("expected to cost" in each.reason for each in plan.targets)
 
 
 @STREAM

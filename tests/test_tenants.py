@@ -153,6 +153,9 @@ def test_cooldowns_of_another_tenant_are_not_shown() -> None:
     assert [*world.whole.health.cooldowns("acme")] == [f"the key of {HOST} (acme)"]
     assert world.whole.health.cooldowns("globex") == {}
     assert [*world.whole.health.cooldowns()] == [f"the key of {HOST} (acme)"]
+    world.script(B, r.error(404))
+    world.ask_as("globex", model=B)
+    assert [*world.whole.health.cooldowns("globex")] == [f"{B} on {HOST}"], "what concerns all of them is shown to each"
 
 
 def test_a_tenant_with_keys_for_one_gateway_is_asked_there_only() -> None:

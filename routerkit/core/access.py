@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import attrs
 
-from routerkit.core.catalog import CatalogCache
+from routerkit.core.catalog import CatalogCache, Snapshot
+from routerkit.core.effects import Step
+from routerkit.core.health import Health
 from routerkit.core.keys import Key
+from routerkit.errors import AuthenticationError, PaymentRequiredError, PermissionDeniedError
 from routerkit.types.gateway import Gateway
-from routerkit.types.secret import Credential
+from routerkit.types.policy import Timeouts
 
 
 @attrs.define(eq=False)
@@ -21,7 +24,12 @@ class Access:
     def __attrs_post_init__(self) -> None:
         self.chat_url = self.gateway.chat_url  # asked for by every attempt
 
-    @property
-    def credential(self) -> Credential | None:
-        """For what is no attempt: the catalogue, news of the key."""
-        return self.keys[0].credential
+    def read(self, health: Health, timeouts: Timeouts, deadline: float, *, refresh: bool = False) -> Step[Snapshot]:
+        """The catalogue, with the first key that is not refused. Raises as :meth:`CatalogCache.get` does."""
+        keys = [key for key in self.keys if not health.rests(self.gateway.name, key)] or [self.keys[0]]
+        for key in keys[:-1]:
+            try:
+                return (yield from self.catalog.get(key.credential, timeouts, deadline, refresh=refresh))
+            except (AuthenticationError, PaymentRequiredError, PermissionDeniedError):
+                continue
+        return (yield from self.catalog.get(keys[-1].credential, timeouts, deadline, refresh=refresh))

@@ -182,6 +182,8 @@ class Breaker:
                 self._enter(BreakerState.CLOSED, now)
         elif sample is not Sample.NEUTRAL:
             self._enter(BreakerState.OPEN, now)
+        elif permit.last_hope and now < self.open_until:
+            self._resume(now)
 
     def _judge(self, now: float) -> None:
         policy = self._policy
@@ -221,6 +223,20 @@ class Breaker:
             self._closed_at = now
         if self._on_change is not None and previous is not state:
             self._on_change(state, max(0.0, self.open_until - now) if state is BreakerState.OPEN else 0.0)
+
+    def _resume(self, now: float) -> None:
+        """Open as before: a probe that came before its time taught nothing, and is as if it had not been."""
+        self.state = BreakerState.OPEN
+        self._generation += 1
+        self._last_panic = float("-inf")
+        if self._on_change is not None:
+            self._on_change(self.state, self.open_until - now)
+
+    def forgettable(self, now: float) -> bool:
+        """Whether nothing would be lost with it: it is closed, or its time to open, or of its probe, is long over."""
+        if self.state is BreakerState.CLOSED:
+            return True
+        return not self._forced and max(self.open_until, self._leased_until) + RESET_AFTER <= now
 
     def _open(self, previous: BreakerState, now: float) -> None:
         if previous is BreakerState.CLOSED and now - self._closed_at >= RESET_AFTER:

@@ -38,14 +38,15 @@ from routerkit.core.failure import api_error, failure_signal, response_signal
 from routerkit.core.listing import completed, parse_catalog, parse_details
 from routerkit.core.pricing import price_jumps
 from routerkit.core.verdict import Signal, classify
-from routerkit.core.verdict_table import Ending
+from routerkit.core.verdict_table import VERDICTS, Ending
 from routerkit.errors import APIError, DeadlineExceededError
 from routerkit.types.event import CatalogRefreshed
 from routerkit.types.gateway import Gateway
 from routerkit.types.model import Model
 from routerkit.types.policy import Timeouts
 from routerkit.types.route import Target
-from routerkit.types.secret import Credential
+from routerkit.types.secret import Credential, Secret
+from routerkit.types.verdict import Blame
 
 MAX_BYTES = 32 * 1024 * 1024
 STALE_SECONDS = 86_400.0
@@ -129,6 +130,8 @@ class CatalogCache:
         self._fetching: Latch | None = None
         self._failures = 0
         self._error: APIError | None = None
+        self._refused: Secret | None = None
+        """The key that the last error blames; it is no reason for others not to ask."""
         self._not_before = 0.0
         self._shrunk_to: dict[str, int] = {}
         """By URL, the length of a list that was doubted."""
@@ -155,9 +158,10 @@ class CatalogCache:
             now = self._runtime.monotonic()
             with self._lock:
                 kept = self._kept.get(self.gateway.name)
-                if kept is not None and not refresh and (now < kept.expires or now < self._not_before):
+                paused = now < self._not_before and self._refused in (None, credential and credential.secret)
+                if kept is not None and not refresh and (now < kept.expires or paused):
                     return kept
-                if kept is None and self._error is not None and now < self._not_before and not refresh:
+                if kept is None and self._error is not None and paused and not refresh:
                     raise _again(self._error, self._not_before - now)
                 latch = self._fetching
                 if latch is None:
@@ -171,8 +175,9 @@ class CatalogCache:
         try:
             return (yield from self._fetch(credential, timeouts, deadline))
         finally:
-            with self._lock:
-                self._fetching = None
+            self._fetching = (
+                None  # without the lock: it may be the garbage collector that ends this, in the midst of it
+            )
             latch.set()
 
     def _fetch(self, credential: Credential | None, timeouts: Timeouts, deadline: float) -> Step[Snapshot]:
@@ -195,7 +200,7 @@ class CatalogCache:
         if isinstance(error, DeadlineExceededError):
             kept = self.peek()  # a caller in a hurry says nothing about the gateway
         else:
-            kept = self._failed(error)
+            kept = self._failed(error, credential)
             yield from emit(CatalogRefreshed(self.gateway.name, len(kept.models) if kept else 0, error=error.code))
         if kept is None:
             raise error
@@ -286,13 +291,17 @@ class CatalogCache:
             self._kept[self.gateway.name] = snapshot
             self._failures, self._error, self._not_before = 0, None, 0.0
 
-    def _failed(self, error: APIError) -> Snapshot | None:
+    def _failed(self, error: APIError, credential: Credential | None) -> Snapshot | None:
+        blamed = VERDICTS[error.code].blame if error.code in VERDICTS else Blame.GATEWAY
         now = self._runtime.monotonic()
         with self._lock:
             pause = min(600.0, max(30.0 * 2 ** min(self._failures, 10), error.retry_after or 0.0))
             self._not_before = now + pause * (0.9 + 0.2 * self._runtime.random())
             self._failures += 1
             self._error = error
+            self._refused = (
+                credential.secret if credential is not None and blamed in (Blame.KEY, Blame.TENANT) else None
+            )
             return self._kept.get(self.gateway.name)
 
 

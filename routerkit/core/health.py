@@ -7,7 +7,7 @@ it counts nothing, never grows and ends by itself.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -80,7 +80,8 @@ class Refusal:
 @attrs.define(eq=False)
 class TargetHealth:
     breaker: Breaker
-    budget: RetryBudget
+    budgets: dict[str, RetryBudget] = attrs.field(factory=dict)
+    """By owner of keys: what one tenant spends on retries is not another's."""
 
 
 class Admission:
@@ -138,6 +139,8 @@ class Health:
         self._targets: OrderedDict[Target, TargetHealth] = OrderedDict()
         """The one used last, last."""
         self._gateways: dict[str, Breaker] = {}
+        self._wide: dict[Scope, Cooldown] = {}
+        """Of gateways and keys, which are few."""
         self._cooldowns: TLRUCache[Scope, Cooldown] = TLRUCache(
             MAX_ENTRIES, ttu=lambda _, cooldown, __: cooldown.until, timer=runtime.monotonic
         )
@@ -145,6 +148,9 @@ class Health:
         """When the last cooldown ends: from then on nobody needs to look for one."""
         self._limited: dict[Scope, dict[str, float]] = {}
         """Per key, when which models were rate limited last."""
+        self._given_back: deque[tuple[Permit, Permit]] = deque()
+        """Permits whose attempts taught nothing. They are given back by whoever takes the lock next: it may be the garbage
+        collector that ends an attempt, while this very thread holds the lock."""
         self._turn = 0
         """Counts the attempts whose key was chosen among several."""
 
@@ -161,6 +167,7 @@ class Health:
         """
         now = self._runtime.monotonic()
         with self._lock:
+            self._catch_up(now)
             key, resting = self._choose(target, keys, now, again=again)
             if resting:
                 return self._refusal(target, resting, now)
@@ -173,13 +180,14 @@ class Health:
                 gateway_permit.settle(Sample.NEUTRAL, now)
                 return self._refusal(target, resting, now)
             if not again:
-                entry.budget.deposit()
+                self._budget(entry, key.owner, now).deposit()
             return self._admitted(permit, gateway_permit, key, now)
 
     def peek(self, target: Target, keys: Sequence[Key]) -> Refusal | None:
         """Why the target would be refused now, without taking anything."""
         now = self._runtime.monotonic()
         with self._lock:
+            self._catch_up(now)
             _, resting = self._choose(target, keys, now)
             refusals = self._refusals(target, resting, now)
             return _last(refusals) if refusals else None
@@ -190,6 +198,7 @@ class Health:
         """One probe a second, to the target whose breakers open soonest, for a call that has no other target left."""
         now = self._runtime.monotonic()
         with self._lock:
+            self._catch_up(now)
             for target in sorted(targets, key=lambda target: self._opens_at(target, now)):
                 key, resting = self._choose(target, keys_of(target), now)
                 if resting:
@@ -205,9 +214,13 @@ class Health:
         return None
 
     def settle(self, model: Permit, gateway: Permit, sample: Sample, blame: Blame) -> None:
-        """Called by :meth:`Admission.settle`."""
+        """Called by :meth:`Admission.settle`. Takes no lock for ``neutral``."""
+        if sample is Sample.NEUTRAL:
+            self._given_back.append((model, gateway))
+            return
         now = self._runtime.monotonic()
         with self._lock:
+            self._catch_up(now)
             model.settle(sample if blame is Blame.MODEL or sample is Sample.OK else Sample.NEUTRAL, now)
             gateway.settle(sample if blame is Blame.GATEWAY or sample is Sample.OK else Sample.NEUTRAL, now)
 
@@ -215,19 +228,21 @@ class Health:
         """Called by :meth:`Admission.reached`."""
         now = self._runtime.monotonic()
         with self._lock:
+            self._catch_up(now)
             gateway.settle(Sample.OK, now)
 
     def record(self, model: Permit, sample: Sample) -> None:
         """Called by :meth:`Admission.broke`."""
         now = self._runtime.monotonic()
         with self._lock:
+            self._catch_up(now)
             model.breaker.record(sample, now, model)
 
-    def may_retry(self, target: Target) -> bool:
-        """Whether the target's retry budget allows another attempt on it; it is then paid for."""
+    def may_retry(self, target: Target, owner: str = "") -> bool:
+        """Whether the target's retry budget of this owner allows another attempt on it; it is then paid for."""
         now = self._runtime.monotonic()
         with self._lock:
-            return self._entry(target, now).budget.withdraw(now)
+            return self._budget(self._entry(target, now), owner, now).withdraw(now)
 
     def cool(self, target: Target, key: Key, verdict: Verdict, status: int | None) -> None:
         """Let the blamed scope rest, as the verdict says."""
@@ -244,6 +259,7 @@ class Health:
     def states(self) -> dict[str, BreakerState]:
         """The state of every breaker, by ``model on gateway`` or gateway."""
         with self._lock:
+            self._catch_up(self._runtime.monotonic())
             states = {name: breaker.state for name, breaker in self._gateways.items()}
             states.update({str(target): entry.breaker.state for target, entry in self._targets.items()})
             return states
@@ -256,7 +272,8 @@ class Health:
         now = self._runtime.monotonic()
         with self._lock:
             left: dict[str, float] = {}
-            for scope, cooldown in self._cooldowns.items():
+            wide = [(scope, cooldown) for scope, cooldown in self._wide.items() if cooldown.until > now]
+            for scope, cooldown in (*self._cooldowns.items(), *wide):
                 if owner is None or scope.owner in ("", owner):
                     left[str(scope)] = max(left.get(str(scope), 0.0), cooldown.until - now)
             return left
@@ -264,9 +281,21 @@ class Health:
     def breaker(self, gateway: str, model: str | None = None) -> Breaker:
         """For operators and tests: the breaker of a model, or of a whole gateway."""
         with self._lock:
+            self._catch_up(self._runtime.monotonic())
             if model is None:
                 return self._gateway(gateway)
             return self._entry(Target(gateway, model), self._runtime.monotonic()).breaker
+
+    def rests(self, gateway: str, key: Key) -> bool:
+        """Whether a key rests, for all models of its gateway."""
+        with self._lock:
+            cooldown = self._wide.get(_key_scope("key", Target(gateway, ""), key))
+            return cooldown is not None and cooldown.until > self._runtime.monotonic()
+
+    def _catch_up(self, now: float) -> None:
+        while self._given_back:
+            for permit in self._given_back.popleft():
+                permit.settle(Sample.NEUTRAL, now)
 
     def _refusal(self, target: Target, resting: list[Refusal], now: float) -> Refusal:
         return _last(self._refusals(target, resting, now))
@@ -318,8 +347,8 @@ class Health:
             scopes.append(_key_scope("free", target, key))
         found = []
         for scope in scopes:
-            cooldown = self._cooldowns.get(scope)
-            if cooldown is not None:
+            cooldown = self._cooldowns.get(scope) if scope.model else self._wide.get(scope)
+            if cooldown is not None and cooldown.until > now:
                 what = "rests" if scope.model else f"{scope} rests"
                 wide = scope.kind in ("gateway", "key")
                 passing = bool(scope.model) and cooldown.verdict.retry_after is None
@@ -327,9 +356,10 @@ class Health:
         return found
 
     def _rest(self, scope: Scope, cooldown: Cooldown) -> None:
-        present = self._cooldowns.get(scope)
+        kept = self._cooldowns if scope.model else self._wide
+        present = kept.get(scope)
         if present is None or present.until < cooldown.until:
-            self._cooldowns[scope] = cooldown
+            kept[scope] = cooldown
             self._quiet_from = max(self._quiet_from, cooldown.until)
 
     def _storm(self, target: Target, key: Key, now: float) -> bool:
@@ -349,18 +379,30 @@ class Health:
         entry = self._targets.get(target)
         if entry is None:
             if len(self._targets) >= MAX_ENTRIES:
-                self._evict()
+                self._evict(now)
             breaker = Breaker(self._breaker_policy, self._runtime.random, self._listener(str(target)))
-            entry = self._targets[target] = TargetHealth(breaker, RetryBudget(self._retry_policy, now))
+            entry = self._targets[target] = TargetHealth(breaker)
         else:
             self._targets.move_to_end(target)
         return entry
 
-    def _evict(self) -> None:
-        """Drop the tenth that was not used for longest, of those that are closed; an open breaker is never forgotten."""
-        closed = [target for target, entry in self._targets.items() if entry.breaker.state is BreakerState.CLOSED]
-        for target in closed[: max(1, MAX_ENTRIES // 10)]:
+    def _evict(self, now: float) -> None:
+        """Drop the tenth that was not used for longest, of those with which nothing is lost; an open breaker is kept.
+
+        Where breakers open faster than they are forgotten, the oldest go all the same, once there are twice as many.
+        """
+        count = max(1, MAX_ENTRIES // 10)
+        forgettable = [target for target, entry in self._targets.items() if entry.breaker.forgettable(now)]
+        if len(forgettable) < count and len(self._targets) >= 2 * MAX_ENTRIES:
+            forgettable = list(self._targets)
+        for target in forgettable[: count if len(forgettable) >= count else 0]:
             del self._targets[target]
+
+    def _budget(self, entry: TargetHealth, owner: str, now: float) -> RetryBudget:
+        budget = entry.budgets.get(owner)
+        if budget is None:
+            budget = entry.budgets[owner] = RetryBudget(self._retry_policy, now)
+        return budget
 
     def _gateway(self, name: str) -> Breaker:
         breaker = self._gateways.get(name)

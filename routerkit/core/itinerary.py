@@ -210,7 +210,7 @@ class Itinerary:
         for name, access in router.access.items():
             if name not in self._closed and (asked or access.catalog.peek() is None):
                 try:
-                    yield from access.catalog.get(access.credential, self._request.timeouts, until)
+                    yield from access.read(router.health, self._request.timeouts, until)
                 except (APIError, DeadlineExceededError) as error:
                     self._unreadable(plan.unreadable(access.gateway, error))
 

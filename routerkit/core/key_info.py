@@ -27,6 +27,8 @@ from routerkit.types.route import Target
 from routerkit.types.secret import Credential, Secret
 
 MAX_BYTES = 1024 * 1024
+MAX_DEPTH = 20
+"""Lists and objects in one another."""
 MAX_MONEY = 10**12
 """USD; a larger figure is nonsense."""
 
@@ -94,7 +96,7 @@ class _Asking:
             return response_signal(response, self._runtime.wall())
         signal = response_signal(response, self._runtime.wall(), ending=Ending.MALFORMED)
         data = signal.body.get("data") if isinstance(signal.body, dict) else None
-        return data if isinstance(data, dict) else signal
+        return _concealed(data, self._secret) if isinstance(data, dict) else signal
 
     def _late(self, path: str) -> DeadlineExceededError:
         return DeadlineExceededError(f"no time left to wait for {path} of {self._gateway.label or self._gateway.name}")
@@ -124,6 +126,19 @@ def parse_key_info(
         total_usage=_money(told.get("total_usage")),
         raw={"key": key, "credits": account},
     )
+
+
+def _concealed(value: Any, secret: Secret | None, depth: int = 0) -> Any:
+    """What a gateway tells, without the key, which some repeat; of nonsense that is nested deeper nothing."""
+    if depth > MAX_DEPTH:
+        return None
+    if isinstance(value, str):
+        return value if secret is None else secret.conceal(value)
+    if isinstance(value, list):
+        return [_concealed(each, secret, depth + 1) for each in value]
+    if isinstance(value, dict):
+        return {_concealed(name, secret): _concealed(each, secret, depth + 1) for name, each in value.items()}
+    return value
 
 
 def _money(value: Any, *, owed: bool = False) -> Decimal | None:

@@ -113,7 +113,7 @@ def _same(call: Call, trial: Trial, verdict: Verdict) -> Step[Trial | None]:
         pause, reason = jittered(bound, policy.jitter, router.runtime.random()), "backoff"
     if (verdict.retry_after is not None and pause > policy.max_sleep) or not call.enough(pause):
         return None
-    if not router.health.may_retry(trial.candidate.target):
+    if not router.health.may_retry(trial.candidate.target, trial.admission.key.owner):
         return None
     call.ledger.waits.append(Wait(pause, reason))
     yield from sleep(pause)

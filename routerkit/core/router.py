@@ -31,6 +31,7 @@ from routerkit.types.model import Model
 from routerkit.types.policy import Timeouts
 from routerkit.types.request import ChatRequest
 from routerkit.types.route import Candidate, Origin, Plan, Skip, Target
+from routerkit.types.secret import listed, shown
 from routerkit.types.settings import Settings
 
 
@@ -133,7 +134,7 @@ class Router:
         if self.settings.tenants:
             raise ConfigurationError("this client has tenants: say whose key is meant, with client.tenant(name)")
         if gateway is not None and gateway not in self.access:
-            raise InvalidRequestError(f"gateway={gateway!r}: not among {', '.join(self.access)}")
+            raise InvalidRequestError(f"gateway={shown(gateway)}: not among {listed([*self.access])}")
         telling = [name for name, access in self.access.items() if access.gateway.key_path]
         access = self.access[gateway or next(iter(telling or self.access))]
         for each in access.keys:
@@ -141,7 +142,7 @@ class Router:
             fits = self.settings.dev_mode is not None if credential is None else key == credential.secret.fingerprint
             if fits or (key is None and credential is not None):
                 return (yield from read_key_info(access.gateway, credential, timeouts, self.runtime))
-        what = "it has none" if key is None else f"none has the fingerprint {key!r}"
+        what = "it has none" if key is None else f"none has the fingerprint {shown(key)}"
         raise InvalidRequestError(f"the key of {access.gateway.name}: {what}")
 
     def explain(self, request: ChatRequest) -> Step[Plan]:
@@ -219,7 +220,7 @@ class Router:
             now = self.runtime.monotonic()
             until = now + (deadline - now) / (len(self.access) - place)
             try:
-                yield from access.catalog.get(access.credential, timeouts, until, refresh=refresh)
+                yield from access.read(self.health, timeouts, until, refresh=refresh)
             except (APIError, DeadlineExceededError) as error:
                 first = first or error
                 failed.append(plan.unreadable(access.gateway, error))

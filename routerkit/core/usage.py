@@ -16,7 +16,7 @@ from routerkit.types.usage import DURATIONS, EXACT, SUMS, Stats, UsageReport, Us
 from routerkit.types.verdict import Billing
 
 MAX_ROWS = 10_000
-"""Model ids may come from users, and memory must not grow with them."""
+"""Of each tenant: model ids may come from users, and memory must not grow with them."""
 OTHER = "other"
 """The model that what has no row of its own is counted under."""
 MAX_CANCELLED = 10_000
@@ -119,6 +119,8 @@ class Accounts:
         """In a forked child the parent's lock is not ours, nor is what the parent's calls used: counting begins anew."""
         self._lock: Lock = self._runtime.lock()
         self._rows: dict[tuple[str | None, Target], _Row] = {}
+        self._counts: dict[str | None, int] = {}
+        """By tenant, how many rows there are."""
         self._tallies: dict[str | None, _Tally] = {}
         self._cancelled: deque[_Call] = deque(maxlen=MAX_CANCELLED)
         """Calls whose turn comes when the lock is taken next."""
@@ -197,7 +199,10 @@ class Accounts:
         key = (tenant, target)
         row = self._rows.get(key)
         if row is None:
-            if len(self._rows) >= MAX_ROWS:
+            if self._counts.get(tenant, 0) >= MAX_ROWS:
                 key = (tenant, Target(target.gateway, OTHER))
-            row = self._rows.setdefault(key, _Row())
+            row = self._rows.get(key)
+            if row is None:
+                row = self._rows[key] = _Row()
+                self._counts[tenant] = self._counts.get(tenant, 0) + 1
         return row

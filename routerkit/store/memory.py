@@ -2,199 +2,187 @@
 
 from __future__ import annotations
 
-import datetime
 import heapq
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Sequence
+from typing import TypeAlias, cast
 
 import attrs
 
-from routerkit.core.effects import Lock, Runtime, Step
-from routerkit.core.limits import MICROSECONDS, Charge, Denial, Grant, Kind, ahead, wait_of_rate
+from routerkit.core.effects import Lock, Runtime
+from routerkit.core.limits import (
+    MAX_LEASE,
+    MICROSECONDS,
+    MINUTE,
+    Charge,
+    Count,
+    Counting,
+    Denial,
+    Grant,
+    Kind,
+    Level,
+    checked_costs,
+    current_count,
+    empty_at,
+    give_back,
+    leaked,
+    longest,
+    pour,
+    scoop,
+    settle_count,
+    take,
+)
 
 MAX_NAMES = 10_000
-"""Limits of each kind that are kept: of more, those that are as good as new are forgotten."""
-_DAY = 86_400
+"""Limits that are kept: of more, those are forgotten that were charged longest ago and of which nothing is held."""
+_LOOKS = 16
+
+_Key: TypeAlias = tuple[str, str, str, str]
+_State: TypeAlias = Level | Count
 
 
 @attrs.define(eq=False)
-class _Purse:
-    """The money of one budget in one period."""
+class _Hold:
+    """What a grant is to the store, until it is settled."""
 
-    period: str
-    spent: int = 0
-    reserved: int = 0
-
-
-@attrs.define(eq=False)
-class _Open:
-    """A grant that was not settled yet."""
-
-    grant: Grant
-    periods: tuple[str, ...]
-    """Of days and money, which one was charged."""
+    charges: tuple[Charge, ...]
+    owner: str
+    tokens: tuple[int, ...]
+    """Of rates, when the charge will have leaked out; of others, the period that was charged."""
+    leased: bool = True
+    settled: bool = False
 
 
 class MemoryStore:
     """One per client, for all its threads, tasks and tenants. What it does takes microseconds and waits for nothing."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, max_names: int = MAX_NAMES) -> None:
         self._runtime = runtime
+        self._max_names = max_names
+        self._states: OrderedDict[_Key, _State] = OrderedDict()
         self.forget()
 
     def forget(self) -> None:
-        """In a forked child: the lock, and what is under way, are the parent's. Each process counts for itself."""
+        """In a forked child: the lock, and what is under way, are the parent's. What was used stays used; from here on each
+        process counts for itself."""
         self._lock: Lock = self._runtime.lock()
-        self._tats: dict[str, int] = {}
-        self._days: dict[str, tuple[str, int]] = {}
-        self._slots: dict[str, int] = {}
-        self._purses: dict[str, _Purse] = {}
-        self._open: dict[str, _Open] = {}
-        self._leases: list[tuple[float, str]] = []
+        self._leases: list[tuple[float, int, _Hold]] = []
+        self._open = 0
+        """Those of ``_leases`` that are not settled."""
         self._granted = 0
-        self._settlements: deque[tuple[Grant, tuple[int, ...]]] = deque()
+        self._settlements: deque[tuple[_Hold, tuple[int, ...]]] = deque()
         """Those whose turn comes with the next admission: it may be the garbage collector that settles, under our lock."""
+        for key, state in tuple(self._states.items()):
+            if isinstance(state, Count):
+                self._states[key] = state._replace(held=0)
 
-    def admit(self, charges: Sequence[Charge], lease: float) -> Step[Grant | Denial]:
+    def admit(self, charges: Sequence[Charge], lease: float, owner: str = "") -> Counting[Grant | Denial]:
         yield from ()
+        return self.admit_now(charges, lease, owner)
+
+    def admit_now(self, charges: Sequence[Charge], lease: float, owner: str = "") -> Grant | Denial:
+        """What :meth:`admit` comes to; no server has to be asked."""
         now, wall = self._runtime.monotonic(), self._runtime.wall()
         with self._lock:
             self._catch_up(now)
-            denial = self._denial(charges, now, wall)
-            return denial or self._charge(tuple(charges), now, wall, lease)
+            changed: dict[_Key, _State] = {}
+            denials: list[Denial] = []
+            tokens = [self._try(charge, owner, int(now * MICROSECONDS), wall, changed, denials) for charge in charges]
+            denial = longest(denials)
+            if denial is not None:
+                return denial
+            for key, state in changed.items():
+                self._states[key] = state
+                self._states.move_to_end(key)
+            self._make_room()
+            return self._grant(_Hold(tuple(charges), owner, tuple(tokens)), now + min(lease, MAX_LEASE))
 
-    def look(self, charges: Sequence[Charge]) -> Denial | None:
-        """What would stand in the way now; nothing is charged."""
+    def settle(self, grant: Grant, costs: Sequence[int]) -> Counting[None]:
+        self.settle_soon(grant, costs)
+        yield from ()
+
+    def settle_soon(self, grant: Grant, costs: Sequence[int]) -> None:
+        checked = checked_costs(grant, costs)
+        if grant.claim():
+            self._settlements.append((grant.memo, checked))
+
+    def used(self, charge: Charge, owner: str = "") -> int:
+        """Units that are taken of a limit now and are not merely held; of a rate, those that have not come back, rounded up."""
         now, wall = self._runtime.monotonic(), self._runtime.wall()
         with self._lock:
             self._catch_up(now)
-            return self._denial(charges, now, wall)
+            state = self._states.get(_key(charge, owner))
+        if charge.kind is not Kind.RATE:
+            return current_count(charge, cast("Count | None", state), wall).taken
+        return -(-leaked(cast("Level | None", state), int(now * MICROSECONDS), charge.cap) // MINUTE)
 
-    def settle(self, grant: Grant, costs: Sequence[int]) -> Step[None]:
-        self._settlements.append((grant, tuple(costs)))
-        yield from ()
+    def _try(
+        self, charge: Charge, owner: str, at: int, wall: float, changed: dict[_Key, _State], denials: list[Denial]
+    ) -> int:
+        """Charge one limit, after those that are charged already. Returns its token."""
+        key = _key(charge, owner)
+        state = changed.get(key) or self._states.get(key)
+        made: _State | Denial
+        if charge.kind is Kind.RATE:
+            made = pour(charge, cast("Level | None", state), at)
+        else:
+            made = take(charge, cast("Count | None", state), wall)
+        if isinstance(made, Denial):
+            denials.append(made)
+            return 0
+        changed[key] = made
+        return empty_at(made, charge.cap) if isinstance(made, Level) else made.number
+
+    def _grant(self, hold: _Hold, until: float) -> Grant:
+        self._granted += 1
+        self._open += 1
+        heapq.heappush(self._leases, (until, self._granted, hold))
+        return Grant(str(self._granted), hold.charges, hold.owner, memo=hold)
 
     def _catch_up(self, now: float) -> None:
         while self._settlements:
-            grant, costs = self._settlements.popleft()
-            self._close(grant.identity, costs)
+            self._settle(*self._settlements.popleft(), int(now * MICROSECONDS))
         while self._leases and self._leases[0][0] <= now:
-            self._close(heapq.heappop(self._leases)[1], None)
+            self._release(heapq.heappop(self._leases)[2])
+        if len(self._leases) > 2 * self._open + 64:
+            self._leases = [each for each in self._leases if not each[2].settled]
+            heapq.heapify(self._leases)
 
-    def _denial(self, charges: Sequence[Charge], now: float, wall: float) -> Denial | None:
-        """The limit that stands in the way for longest."""
-        denials = [denial for charge in charges if (denial := self._refusal(charge, now, wall)) is not None]
-        return max(denials, key=_patience) if denials else None
-
-    def _refusal(self, charge: Charge, now: float, wall: float) -> Denial | None:
-        if charge.kind is Kind.RATE:
-            if charge.cost > charge.cap:
-                return Denial(charge, None, never=True)
-            at = int(now * MICROSECONDS)
-            wait = wait_of_rate(self._tats.get(charge.name, at), at, charge.cost, charge.cap)
-            return Denial(charge, wait / MICROSECONDS) if wait else None
-        if charge.kind is Kind.SLOTS:
-            return Denial(charge, None) if self._slots.get(charge.name, 0) + charge.cost > charge.cap else None
-        if charge.cost + self._used(charge, wall) <= charge.cap:
-            return None
-        ends = None if charge.cost > charge.cap else period_end(charge, wall)
-        return Denial(charge, None if ends is None else ends - wall, never=ends is None)
-
-    def _used(self, charge: Charge, wall: float) -> int:
-        """Of a day or a budget, in the present period."""
-        period = period_of(charge, wall)
-        if charge.kind is Kind.DAY:
-            day, count = self._days.get(charge.name, (period, 0))
-            return count if day == period else 0
-        purse = self._purses.get(charge.name)
-        return purse.spent + purse.reserved if purse is not None and purse.period == period else 0
-
-    def _charge(self, charges: tuple[Charge, ...], now: float, wall: float, lease: float) -> Grant:
-        self._make_room(now, wall)
-        self._granted += 1
-        grant = Grant(str(self._granted), charges)
-        periods = tuple(self._take(charge, now, wall) for charge in charges)
-        self._open[grant.identity] = _Open(grant, periods)
-        heapq.heappush(self._leases, (now + lease, grant.identity))
-        return grant
-
-    def _take(self, charge: Charge, now: float, wall: float) -> str:
-        """Charge one limit. Returns the period that was charged."""
-        period = period_of(charge, wall)
-        if charge.kind is Kind.RATE:
-            at = int(now * MICROSECONDS)
-            self._tats[charge.name] = max(self._tats.get(charge.name, at), at) + ahead(charge.cost, charge.cap)
-        elif charge.kind is Kind.SLOTS:
-            self._slots[charge.name] = self._slots.get(charge.name, 0) + charge.cost
-        elif charge.kind is Kind.DAY:
-            self._days[charge.name] = (period, self._used(charge, wall) + charge.cost)
-        else:
-            purse = self._purses.get(charge.name)
-            if purse is None or purse.period != period:
-                purse = self._purses[charge.name] = _Purse(period)
-            purse.reserved += charge.cost
-        return period
-
-    def _close(self, identity: str, costs: tuple[int, ...] | None) -> None:
-        """Settle a grant; ``None``: its lease is over, so what it held comes back and what it took stays taken."""
-        opened = self._open.pop(identity, None)
-        if opened is None:
+    def _release(self, hold: _Hold) -> None:
+        """Give back what a grant holds: it is settled, or its lease is over, and then what it took stays taken."""
+        if not hold.leased:
             return
-        charges = opened.grant.charges
-        for charge, period, cost in zip(charges, opened.periods, costs or (None,) * len(charges), strict=True):
-            self._settle_one(charge, period, cost)
+        hold.leased = False
+        self._open -= 1
+        for charge, token in zip(hold.charges, hold.tokens, strict=True):
+            key = _key(charge, hold.owner)
+            state = self._states.get(key)
+            if isinstance(state, Count):
+                self._states[key] = give_back(charge, state, token)
 
-    def _settle_one(self, charge: Charge, period: str, cost: int | None) -> None:
-        if charge.kind is Kind.SLOTS:
-            left = self._slots.get(charge.name, 0) - charge.cost
-            if left > 0:
-                self._slots[charge.name] = left
+    def _settle(self, hold: _Hold, costs: tuple[int, ...], at: int) -> None:
+        """Also when the lease is over: what was spent late was spent."""
+        hold.settled = True
+        self._release(hold)
+        for charge, token, cost in zip(hold.charges, hold.tokens, costs, strict=True):
+            key = _key(charge, hold.owner)
+            state = self._states.get(key)
+            if charge.kind is Kind.RATE:
+                self._states[key] = scoop(charge, cast("Level | None", state), at, cost, token)
             else:
-                self._slots.pop(charge.name, None)
-        elif charge.kind is Kind.MONEY:
-            purse = self._purses.get(charge.name)
-            if purse is not None and purse.period == period:
-                purse.reserved -= charge.cost
-                purse.spent += cost or 0
-        elif cost is not None and charge.kind is Kind.DAY:
-            day, count = self._days.get(charge.name, (period, 0))
-            if day == period:
-                self._days[charge.name] = (day, max(0, count + cost - charge.cost))
-        elif cost is not None and charge.name in self._tats:
-            self._tats[charge.name] += ahead(cost, charge.cap) - ahead(charge.cost, charge.cap)
+                # Not known any more: one that was forgotten while nothing of it was held.
+                count = state if isinstance(state, Count) else Count(token, 0)
+                self._states[key] = settle_count(charge, count, token, cost)
 
-    def _make_room(self, now: float, wall: float) -> None:
+    def _make_room(self) -> None:
         """Names may come from users, and memory must not grow with them."""
-        if len(self._tats) >= MAX_NAMES:
-            at = int(now * MICROSECONDS)
-            self._tats = {name: tat for name, tat in self._tats.items() if tat > at}
-        if len(self._days) >= MAX_NAMES:
-            today = _date(wall).isoformat()
-            self._days = {name: entry for name, entry in self._days.items() if entry[0] == today}
+        for _ in range(_LOOKS):
+            if len(self._states) <= self._max_names:
+                return
+            key, state = self._states.popitem(last=False)
+            if isinstance(state, Count) and state.held:
+                self._states[key] = state
 
 
-def period_of(charge: Charge, wall: float) -> str:
-    """The name of the present period of a day's limit or of a budget: ``2026-11-21``, ``2026-11``, or nothing."""
-    if charge.kind is Kind.DAY or charge.period == "day":
-        return _date(wall).isoformat()
-    return _date(wall).isoformat()[:7] if charge.period == "month" else ""
-
-
-def period_end(charge: Charge, wall: float) -> float | None:
-    """When the present period ends, in Unix seconds; ``None``: never."""
-    day = _date(wall)
-    if charge.kind is Kind.DAY or charge.period == "day":
-        return (wall // _DAY + 1) * _DAY
-    if charge.period != "month":
-        return None
-    following = (day.replace(day=1) + datetime.timedelta(days=32)).replace(day=1)
-    return float(datetime.datetime.combine(following, datetime.time(), datetime.timezone.utc).timestamp())
-
-
-def _date(wall: float) -> datetime.date:
-    return datetime.datetime.fromtimestamp(wall, datetime.timezone.utc).date()
-
-
-def _patience(denial: Denial) -> tuple[bool, float]:
-    """Longest last: never after any time, nobody knows after any that is known."""
-    return denial.never, float("inf") if denial.retry_after is None else denial.retry_after
+def _key(charge: Charge, owner: str) -> _Key:
+    return owner, charge.name, charge.kind._value_, charge.period

@@ -338,7 +338,8 @@ async def _keeper(session: ClientSession, streams: Iterable[ClientResponse]) -> 
     finally:
         await session.close()
         for response in tuple(streams):
-            response.close()
+            with contextlib.suppress(RuntimeError):  # its loop may be closed already
+                response.close()
 
 
 class Exchange:
@@ -418,6 +419,10 @@ class Exchange:
                 progress.timer = timer
                 return await operation()
         except _ERRORS as error:
+            if (
+                self._loop.is_closed()
+            ):  # nobody runs here any more: the garbage collector ends a task, and aiohttp stumbles over it
+                raise GeneratorExit from None
             due = _due(timer)
             lag = max(0.0, self._loop.time() - due) if due is not None else 0.0  # of other errors: nothing is due yet
             failure = self._failure(_kind(error, progress.sent), _detail(error), lag)

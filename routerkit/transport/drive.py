@@ -62,6 +62,9 @@ async def advance_async(
         return effect.chunks
     except StopIteration as stop:
         return Done(stop.value)
+    except GeneratorExit:  # nobody drives this task any more, and it may be the garbage collector that ends it
+        unwind(step, abandon)
+        raise
     except BaseException:
         result = None
         unwind(step, perform_now)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import attrs
 
 from routerkit.errors import ConfigurationError
-from routerkit.types.policy import number
+from routerkit.types.policy import flag, number
 
 FEATURES = frozenset({"models", "plugins", "provider", "reasoning", "route", "transforms", "usage"})
 """Request parameters that ask something of a gateway rather than of a model, so that not every gateway knows them."""
@@ -94,8 +94,16 @@ def _checked_name(name: object) -> str:
 
 
 def _path(_: object, attribute: attrs.Attribute[str], value: object) -> None:
-    if not isinstance(value, str) or not re.fullmatch(r"/[\x21-\x7e]*", value):
-        raise ConfigurationError(f"Gateway({attribute.name}=…): must begin with / and be printable ASCII")
+    fits = isinstance(value, str) and re.fullmatch(r"/(?!/)[\x21-\x7e]*", value) and not {"\\", "#"} & {*value}
+    if not fits or any(part in (".", "..") for part in unquote(str(value)).split("/")):
+        raise ConfigurationError(
+            f"Gateway({attribute.name}=…): must begin with one / and be printable ASCII, without dots for a path segment"
+        )
+
+
+def _header(_: object, attribute: attrs.Attribute[str], value: object) -> None:
+    if not isinstance(value, str) or not re.fullmatch(r"X-[A-Za-z0-9-]{1,98}", value):
+        raise ConfigurationError(f"Gateway({attribute.name}=…): must be a header such as X-Title")
 
 
 def _one_of(words: Sequence[str]) -> Callable[[object, attrs.Attribute[str], object], None]:
@@ -111,19 +119,18 @@ def _optional_url(url: str | None) -> str | None:
 
 
 def _prefix(_: object, __: attrs.Attribute[str], value: object) -> None:
-    if not isinstance(value, str) or not re.fullmatch(r"(?:[A-Za-z0-9._-]{1,100}/)?", value):
+    if not isinstance(value, str) or not re.fullmatch(r"(?:[A-Za-z0-9][A-Za-z0-9._-]{0,99}/)?", value):
         raise ConfigurationError(f"Gateway(id_prefix={value!r}): must be a word and a slash, such as openrouter/")
 
 
-def _features(value: Iterable[str] | None) -> frozenset[str] | None:
+def _features(value: Any) -> frozenset[str] | None:
     if value is None:
         return None
-    features = frozenset(value)
-    if not features <= FEATURES:
-        raise ConfigurationError(
-            f"Gateway(features=…): {min(features - FEATURES)!r} is none of {', '.join(sorted(FEATURES))}"
-        )
-    return features
+    listed = isinstance(value, Iterable) and not isinstance(value, str)
+    features = [*value] if listed else [value]
+    if not listed or not all(isinstance(each, str) and each in FEATURES for each in features):
+        raise ConfigurationError(f"Gateway(features=…): must be some of {', '.join(sorted(FEATURES))}")
+    return frozenset(features)
 
 
 @attrs.frozen
@@ -155,17 +162,17 @@ class Gateway:
     """Where it tells about the key that asks, below ``base_url``."""
     credits_path: str | None = attrs.field(default=None, validator=attrs.validators.optional(_path))
     """Where it tells the credits of the account, likewise."""
-    key_required: bool = False
-    title_header: str | None = None
+    key_required: bool = attrs.field(default=False, validator=flag)
+    title_header: str | None = attrs.field(default=None, validator=attrs.validators.optional(_header))
     """The header that carries ``app_title``, for gateways that attribute traffic."""
-    usage_parameter: bool = False
+    usage_parameter: bool = attrs.field(default=False, validator=flag)
     """Whether ``usage: {"include": true}`` makes its answers tell their cost."""
     ca_file: str | None = None
     """A PEM file of certificate authorities to trust besides the usual ones, for gateways inside a company."""
-    block_private: bool = False
+    block_private: bool = attrs.field(default=False, validator=flag)
     """Whether to connect to public addresses only, for a base URL that comes from your users: what resolves to this machine, to
     your network or to a cloud's metadata is not connected to (`address_not_allowed`). Excludes proxies, which resolve names."""
-    insures_failures: bool = False
+    insures_failures: bool = attrs.field(default=False, validator=flag)
     """Whether answers that are empty or end in an error are never billed (OpenRouter's zero-completion insurance)."""
 
     @property

@@ -27,7 +27,8 @@ def number(low: float, high: float = math.inf, *, exclusive: bool = False, whole
     return check
 
 
-def _flag(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+def flag(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    """A validator: ``True`` or ``False``."""
     if not isinstance(value, bool):
         raise ConfigurationError(f"{type(instance).__name__}({attribute.name}={value!r}): must be True or False")
 
@@ -111,7 +112,7 @@ class RetryPolicy:
     """What each first attempt on a target puts into its budget; besides, 1 returns every 10 s."""
     max_sleep: float = attrs.field(default=60.0, validator=number(0, 3600))
     """The longest wait that a server's hint can ask of a call, in seconds."""
-    at_most_once: bool = attrs.field(default=False, validator=_flag)
+    at_most_once: bool = attrs.field(default=False, validator=flag)
     """``True``: a call ends with the first attempt that may have been processed, and so billed; only what was proved not
     sent, or was refused, is tried again. Gateways know no idempotency keys for completions, so this is the one way never
     to pay twice."""
@@ -121,7 +122,7 @@ class RetryPolicy:
 class BreakerPolicy:
     """When a target or gateway is taken out, and how it comes back. Times in seconds."""
 
-    enabled: bool = attrs.field(default=True, validator=_flag)
+    enabled: bool = attrs.field(default=True, validator=flag)
     """``False``: no breaker ever opens."""
     window: int = attrs.field(default=20, validator=number(1, 10_000, whole=True))
     """Samples looked at, at most."""

@@ -13,6 +13,24 @@ from routerkit.errors import ConfigurationError
 _KEY = re.compile(r"[\x21-\x7e]{8,512}")
 
 
+REPEATED = 20
+"""Characters of a value that an error may repeat: a longer one may be a key that went into the wrong place."""
+
+
+def shown(value: object) -> str:
+    """A value as errors repeat it: what may be a key is not."""
+    if not isinstance(value, str):
+        return repr(value) if value is None or isinstance(value, (int, float)) else f"a {type(value).__name__}"
+    fits = len(value) <= REPEATED and value.isprintable() and not value.lower().startswith("sk-")
+    return f"'{value}'" if fits else "…"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names as errors list them, and not all of them where they are many."""
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return ", ".join(names[:10]) + more
+
+
 class RedactedStr(str):
     """A header value that transports can send as any other string but that no repr, traceback or log shows."""
 

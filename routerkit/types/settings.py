@@ -29,6 +29,11 @@ def _several(value: Gateway | Iterable[Gateway]) -> tuple[Gateway, ...]:
     return (value,) if isinstance(value, Gateway) else tuple(value)
 
 
+def _name(strategy: Any) -> str:
+    """What is shown of a strategy: an object of the user's may hold anything."""
+    return repr(strategy) if strategy is None or isinstance(strategy, str) else type(strategy).__name__
+
+
 @attrs.frozen
 class Settings:
     """The settings of a client, validated. ``repr`` shows no key."""
@@ -46,9 +51,9 @@ class Settings:
     breaker: BreakerPolicy = BreakerPolicy()
     catalog_ttl: float = 3600.0
     """Seconds."""
-    strategy: Any = "priority"
+    strategy: Any = attrs.field(default="priority", repr=_name)
     """The name of a strategy, or an object with its method ``order``."""
-    fallback_strategy: Any = None
+    fallback_strategy: Any = attrs.field(default=None, repr=_name)
     """The same for what comes after a first failure; ``None``: the order stays."""
     performance_cache: bool = False
     """Whether performance scores are kept in a file."""

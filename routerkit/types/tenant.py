@@ -12,7 +12,7 @@ import attrs
 from routerkit.errors import ConfigurationError, InvalidRequestError
 from routerkit.types.limits import Budget, Limits
 from routerkit.types.request import checked_model, checked_models
-from routerkit.types.secret import Secret, keys_of
+from routerkit.types.secret import REPEATED, Secret, keys_of, shown
 
 T = TypeVar("T")
 
@@ -83,10 +83,10 @@ class Tenant:
 
 
 def _checked_name(name: object) -> str:
-    if isinstance(name, str) and _NAME.fullmatch(name):
+    like_a_key = isinstance(name, str) and name.startswith("sk-") and len(name) > REPEATED
+    if isinstance(name, str) and _NAME.fullmatch(name) and not like_a_key:
         return name
-    shown = repr(name) if isinstance(name, str) and len(name) <= 64 else "…"
-    raise ConfigurationError(f"Tenant(name={shown}): must be 1 to 64 letters, digits or _ - .")
+    raise ConfigurationError(f"Tenant(name={shown(name)}): must be 1 to 64 letters, digits or _ - ., and no key")
 
 
 def _checked(kind: type[T], field: str, value: T | None) -> T | None:

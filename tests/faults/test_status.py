@@ -14,7 +14,7 @@ from routerkit import BreakerPolicy, Gateway, RouterKitError
 from routerkit.testing import FaultServer, RecordedRequest
 from routerkit.testing import replies as r
 from tests.faults.catalogue import fault
-from tests.faults.outcomes import FAST, After, Outcome, check_after, check_outcome, left
+from tests.faults.outcomes import FAST, After, check_after, left
 from tests.support.facades import AsyncCaller, SkippingRuntime, SyncCaller
 from tests.support.scenarios import A, Ask, B, C, Scenario
 

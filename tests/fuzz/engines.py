@@ -53,7 +53,8 @@ KEYS = st.sampled_from(
     """choices message delta content text type tool_calls function name arguments id index role refusal reasoning finish_reason
     usage cost prompt_tokens completion_tokens error code metadata error_type availability retryable retry_after headers model
     data pricing prompt completion image request context_length architecture input_modalities top_provider created object
-    supported_parameters expiration_date description""".split()  # noqa: SIM905
+    supported_parameters expiration_date description invoke_name sale_input_cost sale_output_cost retail_input_cost retail_output_cost
+    input_token_limit output_token_limit output_modalities discount""".split()  # noqa: SIM905
 )
 _VALUES = st.recursive(
     st.none()
@@ -61,7 +62,9 @@ _VALUES = st.recursive(
     | st.integers(-2, 2**63)
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(max_size=5)
-    | st.sampled_from(["0.000001", "-1", "NaN", "error", "stop", "2026-11-21", "a/one", 429, 200]),
+    | st.sampled_from(
+        ["0.000001", "-1", "NaN", "error", "stop", "2026-11-21", "a/one", "$1,234.5", "FREE", "131,072", 429, 200]
+    ),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=5),
     max_leaves=12,
 )
@@ -72,12 +75,14 @@ _CHOICES = st.lists(
 _ANSWERS = st.fixed_dictionaries(
     {}, optional={"choices": _CHOICES | _VALUES, "error": _VALUES, "usage": _VALUES, "id": _VALUES}
 )
+_LISTS = st.lists(_MESSAGES, max_size=3).map(lambda entries: json.dumps({"data": entries}).encode())
 _JSON_LIKE: dict[str, st.SearchStrategy[bytes]] = {
     "answer": _ANSWERS.map(lambda answer: b"\0" + json.dumps(answer).encode()),
     "stream": st.lists(_ANSWERS, max_size=4).map(
         lambda events: b"\2\0" + b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events)
     ),
-    "catalog": st.lists(_MESSAGES, max_size=3).map(lambda entries: json.dumps({"data": entries}).encode()),
+    "catalog": _LISTS,
+    "details": _LISTS,
 }
 """JSON in the shapes that a harness's bytes have, with anything in it."""
 

@@ -12,6 +12,11 @@ _TIMELESS = "the time is looked at only by what opens or closes"
 _UNIQUE = "generations are only compared for equality, and stay unique"
 _FASTER = "another way to the same events: only the speed differs"
 _LISTED = "that status has a row of its own in STATUSES, so it never comes here"
+_NEUTRAL = "of a neutral sample nobody looks at the time"
+_UNREAD = "of a place that has an obstacle the words are not read"
+_ENDS = "a cooldown always ends"
+_CASE = "float() reads both"
+_ZIPPED = "they are equally many by construction"
 
 _PERMIT = (
     "def __init__(self, breaker: Breaker, generation: int, started: float, probe: bool, last_hope: bool = {}) -> None:"
@@ -36,7 +41,7 @@ EQUIVALENT: dict[str, dict[tuple[str, str, str], str]] = {
             "Breaker.__init__",
             'self._last_panic = float("-inf")',
             'self._last_panic = float("-INF")',
-        ): "float() reads both",
+        ): _CASE,
         (
             "Breaker.acquire",
             "return self._permit(now, probe=False, watch=watch)",
@@ -75,6 +80,140 @@ EQUIVALENT: dict[str, dict[tuple[str, str, str], str]] = {
             "longest = min(policy.open_max, policy.open_seconds * 1.5 ** min(self._openings - 1, 64))",
             "longest = min(policy.open_max, policy.open_seconds * 1.5 ** min(self._openings - 1, 65))",
         ): "the cap is there against an overflow; 1.5^64 is beyond any open_max",
+    },
+    "keys": {
+        (
+            "ring",
+            "return tuple(Key(secret, gateway, name, owner) for secret, name in zip(secrets, names, strict=True))",
+            "return tuple(Key(secret, gateway, name, owner) for secret, name in zip(secrets, names, strict=None))",
+        ): _ZIPPED,
+        (
+            "ring",
+            "return tuple(Key(secret, gateway, name, owner) for secret, name in zip(secrets, names, strict=True))",
+            "return tuple(Key(secret, gateway, name, owner) for secret, name in zip(secrets, names, ))",
+        ): _ZIPPED,
+        (
+            "ring",
+            "return tuple(Key(secret, gateway, name, owner) for secret, name in zip(secrets, names, strict=True))",
+            "return tuple(Key(secret, gateway, name, owner) for secret, name in zip(secrets, names, strict=False))",
+        ): _ZIPPED,
+    },
+    "plan": {
+        (
+            "_places",
+            'yield target, "", f"aliases: not on {gateway.name}"',
+            'yield target, "XXXX", f"aliases: not on {gateway.name}"',
+        ): _UNREAD,
+        ("_places", '"",', '"XXXX",'): _UNREAD,
+    },
+    "health": {
+        ("Admission.__init__", "self._settled = False", "self._settled = None"): _FALSY,
+        (
+            "Admission.__init__",
+            "self._released = not key.counted",
+            "self._released = None",
+        ): "a key that does not count its attempts has none to give back",
+        (
+            "Admission.settle",
+            "self._settled = True",
+            "self._settled = None",
+        ): "permits settle once by themselves; it saves a lock",
+        (
+            "Admission.settle",
+            "self._settled = True",
+            "self._settled = False",
+        ): "permits settle once by themselves; it saves a lock",
+        (
+            "Health.__init__",
+            "self._quiet_from = 0.0",
+            "self._quiet_from = 1.0",
+        ): "before the first cooldown there is none to find",
+        ("Health.__init__", "self._turn = 0", "self._turn = 1"): "turns are only compared",
+        ("Health._admitted", "self._turn += 1", "self._turn += 2"): "turns are only compared",
+        ("Health.admit", "self._catch_up(now)", "self._catch_up(None)"): _NEUTRAL,
+        ("Health.peek", "self._catch_up(now)", "self._catch_up(None)"): _NEUTRAL,
+        ("Health.panic", "self._catch_up(now)", "self._catch_up(None)"): _NEUTRAL,
+        ("Health.settle", "self._catch_up(now)", "self._catch_up(None)"): _NEUTRAL,
+        ("Health.reached", "self._catch_up(now)", "self._catch_up(None)"): _NEUTRAL,
+        ("Health.record", "self._catch_up(now)", "self._catch_up(None)"): _NEUTRAL,
+        ("Health.states", "self._catch_up(self._runtime.monotonic())", "self._catch_up(None)"): _NEUTRAL,
+        ("Health.breaker", "self._catch_up(self._runtime.monotonic())", "self._catch_up(None)"): _NEUTRAL,
+        (
+            "Health.admit",
+            "gateway_permit.settle(Sample.NEUTRAL, now)",
+            "gateway_permit.settle(Sample.NEUTRAL, None)",
+        ): _NEUTRAL,
+        (
+            "Health.panic",
+            "gateway_permit.settle(Sample.NEUTRAL, now)",
+            "gateway_permit.settle(Sample.NEUTRAL, None)",
+        ): _NEUTRAL,
+        ("Health._catch_up", "permit.settle(Sample.NEUTRAL, now)", "permit.settle(Sample.NEUTRAL, None)"): _NEUTRAL,
+        (
+            "Health.panic",
+            "gateway, entry = self._gateway(target.gateway), self._entry(target, now)",
+            "gateway, entry = self._gateway(target.gateway), self._entry(target, None)",
+        ): "sorting the targets has made their entries",
+        (
+            "Health._choose",
+            "for key in keys if len(keys) == 1 else by_load(keys):",
+            "for key in keys if (len(keys) == 1) and False else by_load(keys):",
+        ): "a single key is in order: only the speed differs",
+        (
+            "Health._resting",
+            "if now >= self._quiet_from:",
+            "if now > self._quiet_from:",
+        ): "what ends at this moment is not in force any more",
+        (
+            "Health._rest",
+            "if present is None or present.until < cooldown.until:",
+            "if present is None or present.until <= cooldown.until:",
+        ): "of two that end at the same moment either will do",
+        (
+            "Health._storm",
+            'scope = _key_scope("key", target, key)',
+            "scope = _key_scope(None, target, key)",
+        ): "it names an entry of a table of its own",
+        (
+            "Health._storm",
+            'scope = _key_scope("key", target, key)',
+            'scope = _key_scope("XXkeyXX", target, key)',
+        ): "it names an entry of a table of its own",
+        (
+            "Health._storm",
+            'scope = _key_scope("key", target, key)',
+            'scope = _key_scope("KEY", target, key)',
+        ): "it names an entry of a table of its own",
+        (
+            "Health._opens_at",
+            'return float("inf") if model is None or gateway is None else max(model, gateway)',
+            'return float("INF") if model is None or gateway is None else max(model, gateway)',
+        ): _CASE,
+        (
+            "_ends",
+            'return max(float("inf") if refusal.retry_at is None else refusal.retry_at for refusal in resting)',
+            'return max(float("inf") if (refusal.retry_at is None) and False else refusal.retry_at for refusal in resting)',
+        ): _ENDS,
+        (
+            "_ends",
+            'return max(float("inf") if refusal.retry_at is None else refusal.retry_at for refusal in resting)',
+            "return max(float(None) if refusal.retry_at is None else refusal.retry_at for refusal in resting)",
+        ): _ENDS,
+        (
+            "_ends",
+            'return max(float("inf") if refusal.retry_at is None else refusal.retry_at for refusal in resting)',
+            'return max(float("XXinfXX") if refusal.retry_at is None else refusal.retry_at for refusal in resting)',
+        ): _ENDS,
+        (
+            "_ends",
+            'return max(float("inf") if refusal.retry_at is None else refusal.retry_at for refusal in resting)',
+            'return max(float("INF") if refusal.retry_at is None else refusal.retry_at for refusal in resting)',
+        ): _ENDS,
+        (
+            "_last",
+            'last = max(refusals, key=lambda refusal: float("inf") if refusal.retry_at is None else refusal.retry_at)',
+            'last = max(refusals, key=lambda refusal: float("INF") if refusal.retry_at is None else refusal.retry_at)',
+        ): _CASE,
     },
     "retry": {
         (

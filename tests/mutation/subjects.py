@@ -47,12 +47,12 @@ SUBJECTS = {
         Subject("plan", ("tests/test_plan.py", "tests/test_itinerary.py", *_SEVERAL)),
         Subject(
             "health",
-            ("tests/test_health.py", "tests/test_itinerary.py", *_SEVERAL),
+            ("tests/test_health.py", "tests/test_itinerary.py", "tests/test_call.py", *_SEVERAL),
             ("health.STORM_MODELS", "health.STORM_SECONDS", "health.MAX_ENTRIES"),
         ),
         Subject(
             "itinerary",
-            ("tests/test_itinerary.py", *_SEVERAL),
+            ("tests/test_itinerary.py", "tests/test_call.py", "tests/test_patience.py", *_SEVERAL),
             ("itinerary.MIN_USEFUL", "itinerary.CATALOG_PATIENCE", "itinerary._WAITABLE"),
         ),
         Subject("router", ("tests/test_router.py", "tests/test_key_info.py", *_SEVERAL)),

@@ -6,12 +6,13 @@ from collections import Counter
 from typing import Any
 
 import attrs
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from routerkit.core.effects import Failure, Open, Send
+from routerkit.types.policy import RetryPolicy
 from routerkit.types.verdict import Action, Blame, Sent
-from tests.properties.scripts import FINE, MODELS, A, Answer, answers
+from tests.properties.scripts import FINE, LAST_RESORT, MODELS, A, Answer, answers
 from tests.properties.test_calls import FREE
 from tests.properties.wide import ACCOUNT, GATEWAYS, TENANTS, Wide, WideRun, key_of, plain_asks, wides
 from tests.properties.worlds import Ask, Order, Record, some
@@ -40,7 +41,7 @@ def requests_of(record: Record) -> list[tuple[str, str]]:
 # --- how often ---
 
 
-@some(0.3)
+@some(0.2)
 @given(wides())
 def test_attempts_are_bounded_whatever_the_number_of_keys_and_gateways(wide: Wide) -> None:
     """At most max_attempts, and one more for free when a connection turned out stale; what is sent is what the route tells."""
@@ -51,7 +52,7 @@ def test_attempts_are_bounded_whatever_the_number_of_keys_and_gateways(wide: Wid
         assert [target for target, _ in requests_of(record)] == [str(attempt.target) for attempt in attempts]
 
 
-@some(0.3)
+@some(0.2)
 @given(wides())
 def test_no_target_is_asked_twice_but_by_a_rule(wide: Wide) -> None:
     """With the same key after a wait, or once on a new connection for a stale one; with another key when this one was refused."""
@@ -68,7 +69,7 @@ def test_no_target_is_asked_twice_but_by_a_rule(wide: Wide) -> None:
             last[target] = place
 
 
-@some(0.3)
+@some(0.2)
 @given(wides())
 def test_a_gateway_that_failed_is_asked_for_nothing_more(wide: Wide) -> None:
     """By the same call, but for the model that it failed at, when nothing else is left."""
@@ -80,7 +81,7 @@ def test_a_gateway_that_failed_is_asked_for_nothing_more(wide: Wide) -> None:
                 failed[attempt.gateway] = attempt.model
 
 
-@some(0.3)
+@some(0.2)
 @given(wides())
 def test_models_that_are_handed_over_are_one_model_of_ours(wide: Wide) -> None:
     """With ``models=`` a call asks for the first of them alone, on either gateway, and reads no catalogue to find more."""
@@ -95,7 +96,7 @@ def test_models_that_are_handed_over_are_one_model_of_ours(wide: Wide) -> None:
 # --- whose keys ---
 
 
-@some(0.3)
+@some(0.2)
 @given(wides(overlapping=True))
 def test_every_key_stays_with_its_tenant_and_its_gateway(wide: Wide) -> None:
     """Whatever is sent, for the catalogue too, goes out with a key of the tenant that asks for the gateway that is asked; and no
@@ -112,7 +113,7 @@ def test_every_key_stays_with_its_tenant_and_its_gateway(wide: Wide) -> None:
                 assert "sk-" not in f"{request.url} {request.headers} {request.body!r}"
 
 
-@some(0.3)
+@some(0.2)
 @given(wides(overlapping=True))
 def test_nothing_is_held_when_nobody_calls(wide: Wide) -> None:
     """No key is in use, no permit out and no connection open."""
@@ -122,7 +123,7 @@ def test_nothing_is_held_when_nobody_calls(wide: Wide) -> None:
 # --- who notices what (I9) ---
 
 
-@some(0.3)
+@some(0.2)
 @given(wides(), st.sampled_from(ACCOUNT), st.lists(plain_asks(), min_size=1, max_size=4))
 def test_what_blames_no_model_changes_no_breaker(wide: Wide, refusal: Answer, asks: list[Ask]) -> None:
     """Calls whose every request is refused for the sake of its key, its account or itself leave all breakers as they were."""
@@ -136,7 +137,36 @@ def test_what_blames_no_model_changes_no_breaker(wide: Wide, refusal: Answer, as
         assert {name: state[1:] for name, state in run.breakers().items()} == before
 
 
-@some(1)
+def same_everywhere(answer: Answer, **fields: Any) -> Wide:
+    """Both gateways give this answer to whatever they are asked; one key for each of both tenants there."""
+    return Wide(
+        tuple((gateway, model, (answer,)) for gateway in GATEWAYS for model in (*MODELS, LAST_RESORT)),
+        tuple((tenant, gateway, 1) for tenant in TENANTS for gateway in GATEWAYS),
+        tuple((key_of(tenant, gateway, 0), (None,)) for tenant in TENANTS for gateway in GATEWAYS),
+        **fields,
+    )
+
+
+ONE_RETRY = same_everywhere(
+    Answer("refusal", (409, (), ())),
+    asks=(Ask(models=(A,), tenant=ACME), Ask(models=(A,), tenant=GLOBEX)),
+    retry=RetryPolicy(budget=1, budget_deposit=0),
+)
+"""The retries that a model has left are not for those whose own account stands in the way."""
+ALL_OPEN = same_everywhere(
+    Answer("refusal", (500, (), ())),
+    asks=tuple(Ask(models=(A,), total=0.5, tenant=tenant) for tenant in (ACME, GLOBEX) * 2),
+    retry=RetryPolicy(max_attempts=2, budget=0, budget_deposit=0),
+    fast_trip=1,
+)
+"""A last hope that came to nothing for the sake of a key says nothing of the model: its breaker is as open as before."""
+IN_FLIGHT = Answer("refusal", (402, (), (("metadata", {"limit_source": "openrouter_in_flight_budget"}),)))
+FREE_TIER = Answer("refusal", (429, (), (("metadata", {"limit_source": "openrouter_free_tier_daily"}),)))
+
+
+@some(0.6)
+@example(ONE_RETRY, IN_FLIGHT)
+@example(ALL_OPEN, FREE_TIER)
 @given(wides(answer=answers().filter(lambda answer: answer.kind not in ("closed", "reset"))), st.sampled_from(ACCOUNT))
 def test_what_befalls_one_tenants_keys_is_not_noticed_by_another(wide: Wide, refusal: Answer) -> None:
     """The calls of one tenant go the same way whether or not another one calls whose keys are refused all the time."""

@@ -1,5 +1,5 @@
-"""Three canaries: a key, a prompt and an answer, each a word that stands nowhere else; and all that a careless program could
-print of an error, to look for them in.
+"""Three canaries: keys, a prompt and an answer, each a word that stands nowhere else; and all that a careless program could print
+of an error, to look for them in.
 
 A test calls the library with the names below, never with a local of its own: so every frame may be looked at, the test's too.
 """
@@ -20,6 +20,8 @@ from routerkit import AllModelsFailedError, RouterKitError
 
 # Put together, because error trackers and tracebacks quote the source too.
 KEY = "-".join(("sk-or-v1", "c0ffee" * 6, "5ec4e7"))
+SECOND_KEY = "-".join(("sk-or-v1", "c0ffee" * 6, "0ther5"))
+"""Another one, for whoever has several; what finds the one finds the other."""
 PROMPT = " ".join(("the patient", "quokka", "has a cold"))
 ANSWER = " ".join(("let it drink", "eucalyptus", "tea"))
 

@@ -1,8 +1,8 @@
 """The list of what is demanded for security, in our own words, with the tests of each row: c1 to c29.
 
 `test_rows.py` fails for a row without a test, and for a test that is not there. Rows of which this version has nothing yet say
-so in `later`: keys in Redis and what is read from it (c16, c17), tenants (c18 in part, c19, c22, c26), labels of metrics (c15), a
-share for each tenant (c24 in part) and budgets (c25) come with the issues that bring those things.
+so in `later`: keys in Redis and what is read from it (c16, c17), labels of metrics (c15) and budgets (c25) come with the issues
+that bring those things.
 """
 
 from __future__ import annotations
@@ -57,6 +57,10 @@ ROWS: dict[str, Row] = {
             "test_told.py::test_no_log_line_tells_a_canary",
             "test_told.py::test_no_error_tells_a_canary",
             "tests/test_errors.py::test_a_gateway_that_repeats_the_key_is_not_quoted",
+            "test_tenants.py::test_a_gateway_that_quotes_another_key_is_not_quoted",
+            "test_keys.py::test_a_key_in_a_wrong_argument_is_not_repeated",
+            "test_keys.py::test_a_key_asked_for_by_itself_is_not_repeated",
+            "test_keys.py::test_what_is_told_of_a_key_does_not_hold_it",
         ),
     ),
     "c4": Row(
@@ -65,6 +69,7 @@ ROWS: dict[str, Row] = {
             "test_destinations.py::test_no_redirect_is_followed",
             "test_destinations.py::test_no_redirect_from_tls_to_none_is_followed",
             "tests/faults/test_status.py::test_redirects_lead_nowhere",
+            "test_destinations.py::test_no_redirect_of_a_public_list_is_followed",
         ),
     ),
     "c5": Row(
@@ -85,6 +90,10 @@ ROWS: dict[str, Row] = {
             "test_headers.py::test_one_header_of_each_name",
             "test_headers.py::test_model_ids_that_are_refused",
             "tests/test_transport.py::test_a_header_cannot_break_out_of_its_line",
+            "test_headers.py::test_a_gateway_cannot_have_the_title_in_any_header",
+            "test_headers.py::test_aliases_follow_the_rule_of_model_ids",
+            "test_headers.py::test_prefixes_that_are_none",
+            "test_headers.py::test_a_prefix_is_taken_off_once",
         ),
     ),
     "c7": Row(
@@ -95,6 +104,10 @@ ROWS: dict[str, Row] = {
             "test_destinations.py::test_a_path_that_climbs_is_refused",
             "test_destinations.py::test_without_tls_only_what_is_plainly_this_machine",
             "test_destinations.py::test_what_is_accepted_means_one_origin",
+            "test_destinations.py::test_every_address_of_a_gateway_follows_the_one_rule",
+            "test_destinations.py::test_a_path_of_a_gateway_is_a_plain_one",
+            "test_destinations.py::test_a_path_that_is_accepted_stays_at_home",
+            "test_destinations.py::test_no_list_leads_to_a_private_address",
         ),
     ),
     "c8": Row(
@@ -106,6 +119,8 @@ ROWS: dict[str, Row] = {
             "test_destinations.py::test_a_catalogue_path_cannot_lead_elsewhere",
             "tests/test_transport.py::test_the_key_goes_to_its_own_origin_only",
             "tests/test_config.py::test_a_key_does_not_follow_to_another_server",
+            "test_destinations.py::test_a_public_list_is_asked_without_the_key_be_it_next_door",
+            "test_destinations.py::test_a_key_refused_at_one_gateway_is_not_tried_at_the_other",
         ),
     ),
     "c9": Row(
@@ -135,6 +150,7 @@ ROWS: dict[str, Row] = {
             "tests/test_transport.py::test_a_bomb_is_not_opened_to_its_end",
             "tests/test_transport.py::test_a_stream_asks_for_no_compression",
             "test_supply.py::test_dependencies_are_those_whose_holes_are_closed",
+            "test_bombs.py::test_nor_is_one_in_a_second_list_or_in_news_of_a_key",
         ),
     ),
     "c12": Row(
@@ -143,6 +159,7 @@ ROWS: dict[str, Row] = {
             "test_bombs.py::test_no_json_breaks_more_than_its_own_answer",
             "test_bombs.py::test_a_request_that_is_too_deep_is_refused",
             "tests/faults/test_json.py::test_what_is_no_answer_moves_on",
+            "test_score_file.py::test_no_content_does_more_than_to_order",
         ),
     ),
     "c13": Row(
@@ -151,6 +168,7 @@ ROWS: dict[str, Row] = {
             "test_words_of_gateways.py::test_foreign_words_are_one_short_printable_line",
             "tests/test_errors.py::test_what_upstream_says_is_no_format",
             "tests/test_errors.py::test_cleaned_words_are_one_short_line",
+            "test_words_of_gateways.py::test_what_is_told_of_a_key_is_one_short_printable_line",
         ),
     ),
     "c14": Row(
@@ -170,14 +188,29 @@ ROWS: dict[str, Row] = {
         later="there is no Redis yet",
     ),
     "c18": Row(
-        "No call gets another's answer: not after a fork, not on a connection with bytes left over.",
+        "No call gets another's answer: not another tenant's, not after a fork, not on a connection with bytes left over.",
         (
+            "test_tenants.py::test_what_arrives_late_or_in_pieces_reaches_no_other_tenant",
+            "test_tenants.py::test_a_stream_given_up_by_one_is_not_read_by_the_other",
+            "tests/test_tenants_facades.py::test_two_hundred_calls_at_once_are_never_mixed_up",
+            "tests/test_tenants_facades.py::test_streams_side_by_side_are_never_mixed_up",
             "tests/test_transport_life.py::test_a_forked_client_answers_its_own_questions",
             "tests/test_transport.py::test_bytes_that_nobody_asked_for_answer_nothing",
         ),
-        later="between tenants, when there are any",
     ),
-    "c19": Row("No tenant is taken for another.", later="there are no tenants yet"),
+    "c19": Row(
+        "No tenant is taken for another, none is meant when none is named, and none has other keys than its own.",
+        (
+            "test_tenants.py::test_a_name_is_met_exactly_or_not_at_all",
+            "test_tenants.py::test_who_names_no_tenant_gets_nobodys_key",
+            "test_tenants.py::test_a_tenant_has_its_own_keys_and_no_others_whatever_befalls_them",
+            "test_tenants.py::test_a_catalogue_refused_to_one_key_is_not_refused_to_another",
+            "test_tenants.py::test_a_strategy_that_needs_the_catalogue_is_not_lamed_by_a_siblings_key",
+            "test_keys.py::test_nor_is_it_taken_for_a_tenants_name",
+            "tests/test_tenants.py::test_the_clients_own_key_stands_in_for_nobodys",
+            "tests/test_tenants_facades.py::test_what_befalls_one_tenants_key_the_other_does_not_notice",
+        ),
+    ),
     "c20": Row(
         "Dev mode is asked for in clear words, refused in production, off the network, and told by every answer.",
         (
@@ -201,9 +234,27 @@ ROWS: dict[str, Row] = {
             "test_env_files.py::test_a_line_that_cannot_be_read_is_not_repeated",
             "test_env_files.py::test_only_settings_of_ours_are_read_from_it",
             "tests/test_config.py::test_a_file_does_not_get_the_environments_key",
+            "test_env_files.py::test_no_key_of_the_environment_goes_to_an_address_that_only_the_file_names",
+            "test_env_files.py::test_a_file_adds_no_key_to_those_of_the_environment",
+            "test_env_files.py::test_nor_to_those_of_a_tenant",
+            "test_env_files.py::test_what_an_empty_variable_leaves_open_the_file_may_say",
         ),
     ),
-    "c22": Row("Keys of tenants in the environment are read by an exact pattern.", later="there are no tenants yet"),
+    "c22": Row(
+        "Keys of tenants in the environment are read by an exact pattern; slips are reported, values never repeated.",
+        (
+            "test_tenant_variables.py::test_a_variable_is_met_by_the_whole_pattern",
+            "test_tenant_variables.py::test_what_only_resembles_it_is_an_error",
+            "test_tenant_variables.py::test_what_begins_otherwise_is_none_of_ours",
+            "test_tenant_variables.py::test_a_name_of_any_length_is_refused_in_no_time_and_in_few_words",
+            "test_tenant_variables.py::test_no_value_is_repeated",
+            "test_tenant_variables.py::test_a_gap_between_numbered_tenants_is_reported",
+            "test_tenant_variables.py::test_two_that_are_the_same_number_are_reported",
+            "test_tenant_variables.py::test_one_key_of_two_tenants_is_reported",
+            "test_tenant_variables.py::test_what_is_said_twice_must_be_the_same",
+            "test_tenant_variables.py::test_nothing_is_reported_of_what_is_in_order",
+        ),
+    ),
     "c23": Row(
         "Installing and importing runs nothing, fetches nothing, writes nothing.",
         (
@@ -215,24 +266,45 @@ ROWS: dict[str, Row] = {
         ),
     ),
     "c24": Row(
-        "What is kept for each model is bounded in number, and what is broken is not forgotten for what is new.",
+        "What is kept for each model is bounded in number, each tenant has its share, and what is broken is not forgotten for what"
+        " is new.",
         (
             "test_growth.py::test_a_client_does_not_grow_with_the_models_asked",
             "test_growth.py::test_nor_does_an_async_one",
+            "test_growth.py::test_nor_does_one_with_many_tenants_keys_and_gateways",
             "test_growth.py::test_a_crowd_of_models_does_not_wash_an_open_breaker_away",
+            "test_growth.py::test_breakers_whose_time_is_long_over_make_room",
+            "test_growth.py::test_names_that_are_nobodys_leave_nothing_behind",
+            "test_growth.py::test_clients_that_are_made_anew_for_each_request_are_forgotten",
+            "test_growth.py::test_a_tenant_that_asks_for_everything_leaves_others_their_share",
+            "test_growth.py::test_a_tenant_that_asks_for_everything_wakes_no_key_that_rests",
+            "test_headers.py::test_ten_thousand_aliases_are_no_burden",
             "tests/test_health.py::test_memory_is_bounded_and_open_breakers_are_kept",
         ),
-        later="a share for each tenant, when there are any",
     ),
     "c25": Row("No request gets past a budget.", later="there are no budgets yet"),
-    "c26": Row("An unknown tenant cannot be told from one that is not allowed.", later="there are no tenants yet"),
+    "c26": Row(
+        "An unknown tenant cannot be told from one that is not allowed, and nobody is told who else there is.",
+        (
+            "test_tenants.py::test_an_unknown_tenant_cannot_be_told_from_a_siblings",
+            "test_tenants.py::test_nothing_that_a_tenants_client_tells_names_another",
+        ),
+    ),
     "c27": Row(
         "What a gateway suggests adds no attempt, no model and no host.",
-        ("test_words_of_gateways.py::test_a_gateway_orders_neither_attempts_nor_models_nor_hosts",),
+        (
+            "test_words_of_gateways.py::test_a_gateway_orders_neither_attempts_nor_models_nor_hosts",
+            "test_words_of_gateways.py::test_a_second_list_adds_no_host_and_no_cheaper_price",
+        ),
     ),
     "c28": Row(
-        "State is told as plain values and cannot be loaded.",
-        ("test_supply.py::test_no_data_becomes_code", "test_objects.py::test_a_client_does_not_travel"),
+        "State is told as plain values. What is loaded of it, scores, is checked, and does no more than to order.",
+        (
+            "test_supply.py::test_no_data_becomes_code",
+            "test_objects.py::test_a_client_does_not_travel",
+            "test_score_file.py::test_nothing_in_its_place_is_followed_waited_for_or_read_to_its_end",
+            "test_score_file.py::test_a_relative_folder_of_the_environment_is_none",
+        ),
     ),
     "c29": Row(
         "A time to wait that is handed on is a float of at most a day.",

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from routerkit import InvalidRequestError, RouterKitError
+from routerkit import Gateway, InvalidRequestError, RouterKitError
 from routerkit.core import catalog, hints, intake, sse
 from routerkit.testing import Connection, FaultServer, RecordedRequest
 from routerkit.testing import replies as r
@@ -123,6 +123,25 @@ def test_a_bomb_in_the_catalogue_is_not_opened_to_its_end(facade: str, server: F
     assert caught.value.code == "response_too_large"
 
 
+@each_facade
+def test_nor_is_one_in_a_second_list_or_in_news_of_a_key(facade: str, server: FaultServer) -> None:
+    """The first list serves alone. What keys are told of is small."""
+    server.catalog = r.json_body({"data": r.CATALOG})
+    answers = {"/list": gzip.compress(bytes(33 * MIB), 1), "/key": gzip.compress(bytes(2 * MIB), 1)}
+    for path, body in answers.items():
+        server.route("GET", path, respond(body))
+    gateway = Gateway(name="x", base_url=server.url, details_url=f"{server.url}/list", key_path="/key")
+    with FACADES[facade](gateway=gateway) as caller:
+        assert len(caller.models()) == len(r.CATALOG)
+        with pytest.raises(RouterKitError) as caught:
+            caller.key_info()
+    assert caught.value.code == "response_too_large"
+
+
+def respond(body: bytes) -> r.Reply:
+    return lambda connection, _: connection.respond(200, body, {"Content-Encoding": "gzip"})
+
+
 # --- JSON ---
 
 BOMBS: dict[str, bytes] = {
@@ -155,20 +174,29 @@ def test_no_json_breaks_more_than_its_own_answer(facade: str, bomb: bytes, serve
         "answer": lambda caller: caller.complete("Hello", model=MODEL, fallback_models=[]),
         "event": lambda caller: drained(caller.stream("Hello", model=MODEL, fallback_models=[])),
         "catalogue": lambda caller: caller.models(),
+        "second list": lambda caller: caller.models(),
+        "news of the key": lambda caller: caller.key_info(),
     }
     event = b"data: " + bomb.replace(b"\n", b"") + b"\n\n"
     replies = {
         "answer": [said(bomb), said(bomb, 400), said(bomb, 500)],
         "event": [r.stream(r.role(), event, r.end(), r.done()), r.stream("Hel", event, "lo", r.end(), r.done())],
         "catalogue": [said(bomb), said(bomb, 403)],
+        "second list": [said(bomb), said(b'{"data": [' + bomb + b"]}"), said(bomb, 403)],
+        "news of the key": [said(bomb), said(b'{"data": ' + bomb + b"}"), said(bomb, 500)],
     }
+    gateway = Gateway(
+        name="x", base_url=server.url, details_url=f"{server.url}/list", key_path="/key", credits_path="/key"
+    )
     for place, call in places.items():
         for reply in replies[place]:
             server.script(MODEL, reply)
             server.catalog = reply if place == "catalogue" else r.error(404)
-            with FACADES[facade](base_url=server.url) as caller:
+            server.route("GET", "/list", reply if place == "second list" else r.error(404))
+            server.route("GET", "/key", reply)
+            with FACADES[facade](gateway=gateway) as caller:
                 error = failure_of(call, caller)
-            assert error is not None or place == "event", "an unknown event is passed on"
+            assert error is not None or place in ("event", "news of the key"), "an unknown event is passed on"
             if error is not None:
                 assert str(error).replace("\n", "").isprintable()
                 assert json.dumps(error.to_dict())

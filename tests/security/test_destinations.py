@@ -304,3 +304,146 @@ def test_two_gateways_of_one_client_get_each_its_own_key(facade: str, server: Fa
             assert caller.complete(PROMPT, model=MODEL, fallback_models=[]).gateway == "second"
         assert {seen.api_key for seen in server.requests} == {KEY}
         assert {seen.api_key for seen in other.requests} == {keys["second"]}
+
+
+# --- second lists and other addresses of a gateway ---
+
+DETAILS = {"data": [{"invoke_name": MODEL, "sale_input_cost": "$1", "sale_output_cost": "$2"}]}
+
+
+@each_facade
+@pytest.mark.parametrize("key", [KEY, None])
+def test_a_public_list_is_asked_without_the_key_be_it_next_door(
+    facade: str, key: str | None, server: FaultServer
+) -> None:
+    """On the very origin of the key too: it is public."""
+    with FaultServer() as elsewhere:
+        for other in (server, elsewhere):
+            other.route("GET", "/display_models/", r.json_body(DETAILS))
+            gateway = Gateway(name="x", base_url=server.url, details_url=f"{other.url}/display_models/")
+            with FACADES[facade](gateway=gateway, api_key=key) as caller:
+                assert MODEL in [model.id for model in caller.models()]
+            (seen,) = [request for request in other.requests if request.path.endswith("/display_models/")]
+            assert seen.header("Authorization") is None
+            assert not [value for _, value in seen.headers if KEY in value]
+            assert seen.body == b""
+        assert {request.path for request in elsewhere.requests} == {"/v1/display_models/"}
+
+
+@each_facade
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_no_redirect_of_a_public_list_is_followed(facade: str, status: int, server: FaultServer) -> None:
+    with FaultServer() as elsewhere:
+        server.catalog = r.error(404)
+        for location in (
+            f"{elsewhere.url}/models",
+            f"//127.0.0.1:{elsewhere.port}/",
+            "file:///etc/passwd",
+            "/v1/other",
+        ):
+            before = len(server.requests)
+            server.route("GET", "/list", r.redirect(status, location))
+            gateway = Gateway(name="x", base_url=server.url, details_url=f"{server.url}/list")
+            with FACADES[facade](gateway=gateway, api_key=KEY) as caller, pytest.raises(RouterKitError):
+                caller.models()
+            assert [request.path for request in server.requests[before:]] == ["/v1/models", "/v1/list"]
+        assert elsewhere.connections_opened == 0
+
+
+@pytest.mark.parametrize("field", ["base_url", "details_url"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(
+            "http://evil.example/v1",
+            f"https://me:{PASSWORD}@evil.example/v1",
+            "ftp://evil.example",
+            "//evil.example/v1",
+        ),
+        *("https://evil.example/v1/../x", "https://evil.example/?x=1", "https://evil.example/#x", "file:///etc/passwd"),
+        *(
+            "http://169.254.169.254/latest",
+            "http://2130706433/",
+            "https://[::1",
+            "https://a.example\r\nX: y",
+            "",
+            5,
+            b"https://a",
+        ),
+    ],
+    ids=repr,
+)
+def test_every_address_of_a_gateway_follows_the_one_rule(field: str, url: Any) -> None:
+    with pytest.raises(ConfigurationError, match=field) as caught:
+        Gateway(**{"name": "x", "base_url": "https://fine.example/v1", field: url})
+    assert PASSWORD not in str(caught.value)
+
+
+@each_facade
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
+def test_no_list_leads_to_a_private_address(facade: str, host: str, server: FaultServer) -> None:
+    """Where a base URL comes from users, so may the address of the list."""
+    with FaultServer() as inside:
+        url = f"http://{host}:{inside.port}/v1/list"
+        gateway = Gateway(name="x", base_url=server.url, details_url=url, block_private=True)
+        with FACADES[facade](gateway=gateway, api_key=KEY) as caller, pytest.raises(APIConnectionError) as caught:
+            caller.models()
+        assert caught.value.code == "address_not_allowed"
+        assert inside.connections_opened == 0
+    assert server.connections_opened == 0
+
+
+PATHS = ("catalog_path", "key_path", "credits_path")
+
+
+@pytest.mark.parametrize("field", PATHS)
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(
+            "//evil.example/x",
+            "/../..",
+            "/v1/../../x",
+            "/./x",
+            "/%2e%2e/x",
+            "/.%2E",
+            "/x\\y",
+            "/x#y",
+            "/x y",
+            "/x\r\nX: y",
+            "/é",
+        ),
+        *("https://evil.example/x", "@evil.example/x", ".evil.example", "key", "", 5, b"/x"),
+    ],
+    ids=repr,
+)
+def test_a_path_of_a_gateway_is_a_plain_one(field: str, path: Any) -> None:
+    with pytest.raises(ConfigurationError, match=field):
+        Gateway(**{"name": "x", "base_url": "https://fine.example/v1", field: path})
+
+
+@each_facade
+def test_a_path_that_is_accepted_stays_at_home(facade: str, server: FaultServer) -> None:
+    """Whichever library asks, it is the same, below the base URL."""
+    for path in ("/key", "/auth/key", "/key?of=me", "/a//b", "/x%20y", "/@evil.example", "/:80/x"):
+        server.route("GET", path, r.json_body({"data": {"label": "mine"}}))
+        gateway = Gateway(name="x", base_url=server.url, key_path=path)
+        with FACADES[facade](gateway=gateway, api_key=KEY) as caller:
+            assert caller.key_info().label == "mine"
+        assert server.requests[-1].path == f"/v1{path}"
+
+
+@each_facade
+def test_a_key_refused_at_one_gateway_is_not_tried_at_the_other(facade: str, server: FaultServer) -> None:
+    """Nor sent to where an alias or a prefix would like to have it."""
+    with FaultServer() as other:
+        server.default = r.error(401)
+        gateways = [
+            Gateway(name="first", base_url=server.url, id_prefix="first/"),
+            Gateway(name="second", base_url=other.url),
+        ]
+        aliases = {MODEL: {"second": f"first/{MODEL}"}}
+        with FACADES[facade](gateways=gateways, api_key=[KEY, f"{KEY}-2"], aliases=aliases) as caller:
+            assert caller.complete(PROMPT, model=MODEL, fallback_models=[]).gateway == "second"
+        assert {seen.api_key for seen in server.requests} == {KEY, f"{KEY}-2"}
+        assert {seen.api_key for seen in other.requests} == {None}

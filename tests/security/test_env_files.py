@@ -11,6 +11,7 @@ import pytest
 
 from routerkit import AsyncClient, Client, ConfigurationError
 from routerkit.config import from_file
+from routerkit.types.secret import Secret
 from tests.security.canaries import KEY, found_in, leaks, listening, said_by, shown_by
 
 CLIENTS: dict[str, Any] = {"sync": Client, "async": AsyncClient}
@@ -117,3 +118,77 @@ def test_only_settings_of_ours_are_read_from_it(tmp_path: Path) -> None:
     assert client.settings.gateway.ca_file is None
     assert not found_in(repr(client.settings))
     assert not re.search("evil", repr(client.settings))
+
+
+# --- whose key goes where ---
+
+EVIL = "https://evil.example/v1"
+OURS = ("API_KEY", "API_KEYS", "TENANT_ACME_API_KEY", "TENANT_ACME_API_KEYS")
+
+
+@each_client
+@pytest.mark.parametrize("variable", OURS)
+@pytest.mark.parametrize("gateways", [None, ["infron", "openrouter"]], ids=["one gateway", "two"])
+@pytest.mark.parametrize(
+    ("prefix", "other"), [("OPENROUTER_", "OPENROUTER_"), ("INFRON_", "ONEROUTER_"), ("ONEROUTER_", "INFRON_")]
+)
+def test_no_key_of_the_environment_goes_to_an_address_that_only_the_file_names(
+    client: Any,
+    variable: str,
+    gateways: list[str] | None,
+    prefix: str,
+    other: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not one of several either, nor a tenant's, nor under the gateway's other name."""
+    path = written(tmp_path, f"{other}BASE_URL={EVIL}\n{other}DEFAULT_MODEL=a/one\n")
+    monkeypatch.setenv("OPENROUTER_TENANT_GLOBEX_API_KEY", "sk-globex-12345678")
+    monkeypatch.setenv(prefix + variable, KEY)
+    with pytest.raises(ConfigurationError, match=f"{other}BASE_URL comes from .* from the environment") as caught:
+        client.from_env(path, gateways=gateways)
+    assert leaks([*said_by(caught.value), *shown_by(caught.value)]) == []
+
+
+TWINS = {
+    "several beside one": ("OPENROUTER_API_KEY", "OPENROUTER_API_KEYS"),
+    "one beside several": ("OPENROUTER_API_KEYS", "OPENROUTER_API_KEY"),
+    "under the other name": ("INFRON_API_KEY", "ONEROUTER_API_KEY"),
+    "several under the other name": ("ONEROUTER_API_KEY", "INFRON_API_KEYS"),
+}
+
+
+@each_client
+@pytest.mark.parametrize("twins", TWINS.values(), ids=TWINS)
+def test_a_file_adds_no_key_to_those_of_the_environment(
+    client: Any, twins: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of all prompts would go to the account of whoever wrote the file."""
+    monkeypatch.setenv(twins[0], KEY)
+    path = written(tmp_path, f"{twins[1]}=sk-of-somebody-else\n")
+    (keys,) = client.from_env(path).settings.keys.values()
+    assert keys == (Secret(KEY),)
+
+
+@each_client
+@pytest.mark.parametrize("twins", TWINS.values(), ids=TWINS)
+def test_nor_to_those_of_a_tenant(
+    client: Any, twins: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = (name.replace("_API_KEY", "_TENANT_ACME_API_KEY") for name in twins)
+    monkeypatch.setenv(ours, KEY)
+    path = written(tmp_path, f"{theirs}=sk-of-somebody-else\n{theirs.replace('ACME', 'GLOBEX')}=sk-globex-12345678\n")
+    root = client.from_env(path)
+    (keys,) = root.tenant("acme").settings.keys.values()
+    assert keys == (Secret(KEY),)
+    (others,) = root.tenant("globex").settings.keys.values()
+    assert others == (Secret("sk-globex-12345678"),), "what the environment says nothing of, the file may say"
+
+
+@each_client
+def test_what_an_empty_variable_leaves_open_the_file_may_say(
+    client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENROUTER_API_KEYS", "  ")
+    path = written(tmp_path, f"OPENROUTER_API_KEY={KEY}\nOPENROUTER_BASE_URL=https://mine.example/v1\n")
+    assert key_of(client, path) == KEY

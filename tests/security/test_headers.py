@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import attrs
 import pytest
 
-from routerkit import ConfigurationError, InvalidRequestError
+from routerkit import ChatRequest, ConfigurationError, Gateway, InvalidRequestError
+from routerkit.core.plan import named
 from routerkit.testing import FaultServer
 from tests.security.canaries import KEY, found_in, leaks, said_by
 from tests.support.facades import FACADES
@@ -15,6 +17,7 @@ from tests.support.facades import KEY as TEST_KEY
 
 each_facade = pytest.mark.parametrize("facade", FACADES)
 MODEL = "a/one"
+GATEWAYS = [Gateway(name=name, base_url=f"http://127.0.0.1:1/{name}") for name in ("first", "second")]
 
 BAD_VALUES = {
     "NUL": "a\x00b",
@@ -158,3 +161,95 @@ def test_one_header_of_each_name(facade: str, server: FaultServer) -> None:
     assert server.requests[0].header("HTTP-Referer") == "https://theirs.example"
     assert server.requests[0].api_key == TEST_KEY
     assert not found_in(str(names))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [*OURS, "X\r\nEvil: 1", "X-A: 1", "X A", "X-\x00", "X-é", "", " X-Title", "X-" + "a" * 200, 5, b"X-Title"],
+    ids=repr,
+)
+def test_a_gateway_cannot_have_the_title_in_any_header(name: Any) -> None:
+    """Least of all in one of ours."""
+    for each in {name, name.lower(), name.upper()} if isinstance(name, str) else {name}:
+        with pytest.raises(ConfigurationError, match="title_header"):
+            Gateway(name="x", base_url="https://a.example/v1", title_header=each)
+
+
+CLIMBING = ("/srv/../../etc", "..", "../x", "a/..", "a/../b", "/..", "/../..", "openrouter/../x", "first/../../x")
+ALIASES: dict[str, Any] = {
+    **{f"climbs: {model}": {"a/one": {"first": model}} for model in CLIMBING},
+    **{f"from one that climbs: {model}": {model: {"first": "a/one"}} for model in CLIMBING},
+    "a line break": {"a/one": {"first": "b\r\nHost: evil"}},
+    "a line break in the name": {"a\n/one": {"first": "b"}},
+    "too long": {"a/one": {"first": "b" * 201}},
+    "a prefix a thousand times": {"a/one": {"first": "first/" * 1000 + "x"}},
+    "a NUL": {"a/one": {"first": "b\x00"}},
+    "not ASCII": {"a/one": {"first": "モデル"}},
+    "a number": {"a/one": {"first": 5}},
+    "a list": {"a/one": {"first": ["b"]}},
+    "a gateway that is none": {"a/one": {"elsewhere": "b"}},
+    "a gateway that is a number": {"a/one": {5: "b"}},
+    "no table": {"a/one": "b"},
+    "no table at all": [("a/one", "b")],
+    "a name of any length": {"a" * 100_000: {"elsewhere": "b"}},
+    "a gateway of any length": {"a/one": {"g" * 100_000: "b"}},
+}
+
+
+@each_facade
+@pytest.mark.parametrize("aliases", ALIASES.values(), ids=ALIASES)
+def test_aliases_follow_the_rule_of_model_ids(facade: str, aliases: Any) -> None:
+    with pytest.raises(ConfigurationError) as caught, FACADES[facade](gateways=GATEWAYS, aliases=aliases):
+        pass
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("prefix", ["../", "a/../", "/", "a b/", "a\r\nb/", "openrouter", "x" * 200 + "/", 5], ids=repr)
+def test_prefixes_that_are_none(prefix: Any) -> None:
+    with pytest.raises(ConfigurationError, match="id_prefix"):
+        Gateway(name="x", base_url="https://a.example/v1", id_prefix=prefix)
+
+
+@each_facade
+def test_a_prefix_is_taken_off_once(facade: str) -> None:
+    """However often it stands there, and what is left is still a model id."""
+    with FaultServer() as server:
+        gateway = Gateway(name="first", base_url=server.url, id_prefix="first/")
+        with FACADES[facade](gateway=gateway, api_key=TEST_KEY) as caller:
+            caller.complete("Hello", model="first/" * 30 + "x", fallback_models=[])
+            for model in ("first/" * 1000 + "x", "first/../x", "first//../x", "first/..", *CLIMBING):
+                with pytest.raises(InvalidRequestError, match="not a model id"):
+                    caller.complete("Hello", model=model)
+        assert server.models_asked == ["first/" * 29 + "x"]
+
+
+class LookedUp(Mapping[str, Mapping[str, str | None]]):
+    """A table in which one looks up, and does not go through all of it."""
+
+    def __init__(self, table: Mapping[str, Mapping[str, str | None]]) -> None:
+        self._table = table
+        self.times = 0
+
+    def __getitem__(self, name: str) -> Mapping[str, str | None]:
+        self.times += 1
+        return self._table[name]
+
+    def __iter__(self) -> Iterator[str]:
+        raise AssertionError("gone through")
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+
+@each_facade
+def test_ten_thousand_aliases_are_no_burden(facade: str) -> None:
+    aliases = {f"a/{number}": {"first": f"b/{number}", "second": None} for number in range(10_000)}
+    with FACADES[facade](gateways=GATEWAYS, aliases=aliases) as caller:
+        (target,) = caller.explain("Hello", model="a/9999", fallback_models=[]).targets[:1]
+        assert (target.gateway, target.model) == ("first", "b/9999")
+        table = LookedUp(caller.client.settings.aliases)
+        request = ChatRequest.build("Hello", model="a/9999", fallback_models=())
+        (target,) = named(attrs.evolve(caller.client.settings, aliases=table), request).targets
+        assert (target.gateway, target.model) == ("first", "b/9999")
+        assert table.times == 1

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.pretty import pretty_repr
 
-from routerkit import AsyncClient, Client, ConfigurationError
+from routerkit import AsyncClient, Client, ConfigurationError, Gateway, InvalidRequestError, Tenant
 from routerkit.testing import FaultServer
+from routerkit.testing import replies as r
 from routerkit.types.secret import Credential, RedactedStr, Secret
-from tests.security.canaries import KEY, found_in, leaks, said_by, shown_by
+from tests.security.canaries import KEY, SECOND_KEY, found_in, leaks, said_by, shown_by
+from tests.support.facades import FACADES as CALLERS
 
 FACADES: dict[str, Any] = {"sync": Client, "async": AsyncClient}
 each_facade = pytest.mark.parametrize("facade", FACADES.values(), ids=FACADES)
@@ -90,6 +93,18 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "keys of which one is bad": {"arguments": {"api_key": [KEY, "x"]}},
     "a key for a gateway that is not there": {"arguments": {"api_key": {"elsewhere": KEY}}},
     "a key in the place of a gateway": {"arguments": {"api_key": {KEY: "openrouter"}}},
+    "a tenant's key for a gateway that is not there": {
+        "arguments": {"tenants": [Tenant("acme", {"elsewhere": [KEY, SECOND_KEY]})]}
+    },
+    "a tenant twice": {"arguments": {"tenants": [Tenant("acme", KEY), Tenant("acme", [SECOND_KEY])]}},
+    "a second gateway's key missing": {
+        "arguments": {"gateways": ["openrouter", "infron"], "api_key": [KEY, SECOND_KEY]}
+    },
+    "a bad one in a dict": {"arguments": {"api_key": {"openrouter": [KEY, f"{SECOND_KEY}\n{KEY}"]}}},
+    "a file with a tenant that wants the key": {
+        "environment": {"OPENROUTER_TENANT_ACME_API_KEYS": f"{KEY},{SECOND_KEY}"},
+        "file": "OPENROUTER_BASE_URL=https://elsewhere.example/v1\n",
+    },
     "switched off": {"environment": {**KEY_LINE, "OPENROUTER_ENABLED": "false"}},
     "dev mode in production": {"environment": {**KEY_LINE, "DEV_MODE": "1", "ROUTERKIT_ENV": "production"}},
     "a bad file": {"file": f"OPENROUTER_API_KEY={KEY}\nOPENROUTER_TIMEOUT=soon\n"},
@@ -126,6 +141,76 @@ def test_a_client_that_cannot_be_made_shows_no_key(
     with pytest.raises(ConfigurationError) as caught:
         make(facade, name, tmp_path)
     assert leaks([*said_by(caught.value), *shown_by(caught.value)]) == []
+
+
+MISPLACED: dict[str, dict[str, Any]] = {
+    "gateway": {"gateway": KEY},
+    "gateways": {"gateways": ["openrouter", KEY], "api_key": KEY},
+    "strategy": {"api_key": KEY, "strategy": KEY},
+    "fallback_strategy": {"api_key": KEY, "fallback_strategy": KEY},
+    "store": {"api_key": KEY, "store": KEY},
+    "aliases": {"api_key": KEY, "aliases": {"a/one": {KEY: "b"}}},
+    "api_key": {"api_key": {KEY: "openrouter"}},
+    "tenants": {"tenants": [KEY]},
+}
+
+
+@each_facade
+@pytest.mark.parametrize("argument", MISPLACED)
+def test_a_key_in_a_wrong_argument_is_not_repeated(facade: Any, argument: str) -> None:
+    """One for a name, where a key is easily taken for it."""
+    with pytest.raises((ConfigurationError, TypeError)) as caught:
+        facade(**MISPLACED[argument])
+    assert not found_in(str(caught.value) + repr(caught.value))
+
+
+@pytest.mark.parametrize("key", [KEY, KEY.lower()])
+def test_nor_is_it_taken_for_a_tenants_name(key: str) -> None:
+    """A name is shown wherever there is one."""
+    for second in ("acme-the-tenant", SECOND_KEY, {key: key}):
+        with pytest.raises(ConfigurationError) as caught:
+            Tenant(key, second)
+        assert not found_in(str(caught.value) + repr(caught.value))
+
+
+@pytest.mark.parametrize("facade", CALLERS)
+def test_a_key_asked_for_by_itself_is_not_repeated(facade: str) -> None:
+    """`key=` is a fingerprint; that somebody gives the key is a mistake that is easily made."""
+    with FaultServer() as server:
+        gateway = Gateway(name="x", base_url=server.url, key_path="/key")
+        with CALLERS[facade](gateway=gateway, api_key=[KEY, SECOND_KEY]) as caller:
+            for wrong in ("key", "gateway"):
+                with pytest.raises(InvalidRequestError) as caught:
+                    caller.key_info(**{wrong: KEY})
+                assert leaks(said_by(caught.value)) == []
+                with pytest.raises(InvalidRequestError) as caught:
+                    caller.key_info(**{wrong: "x" * 100_000})
+                assert len(str(caught.value)) < 500
+        assert server.requests == []
+
+
+REPEATING = {
+    "label": KEY,
+    "name": f"my {KEY}",
+    "nested": [{"of": [KEY]}, {KEY: KEY}],
+    KEY: 1,
+    "limit_reset": f"{KEY}ly",
+}
+
+
+@pytest.mark.parametrize("facade", CALLERS)
+def test_what_is_told_of_a_key_does_not_hold_it(facade: str) -> None:
+    """In no field, and not in what the gateway sent; whatever it repeats."""
+    with FaultServer() as server:
+        server.route("GET", "/key", r.json_body({"data": {**REPEATING, "expires_at": KEY, "limit": 1}}))
+        server.route("GET", "/credits", r.json_body({"data": {**REPEATING, "total_credits": 2}}))
+        gateway = Gateway(name="x", base_url=server.url, key_path="/key", credits_path="/credits")
+        with CALLERS[facade](gateway=gateway, api_key=[KEY, "sk-other-1234567890"]) as caller:
+            info = caller.key_info()
+        assert server.requests[-1].api_key == KEY
+    said = [("repr", repr(info)), ("to_dict", json.dumps(info.to_dict())), ("raw", repr(info.raw))]
+    assert leaks([*said, ("pickle", pickle.dumps(info).decode("latin-1"))]) == []
+    assert (info.limit, info.total_credits) == (1, 2)
 
 
 def test_an_authorization_header_is_not_shown_in_part() -> None:

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
 import pickle
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 import pytest
 
-from routerkit import AllModelsFailedError, AsyncClient, Client, RouterKitError, Settings, StreamInterruptedError
+from routerkit import (
+    AllModelsFailedError,
+    AsyncClient,
+    Client,
+    Gateway,
+    RouterKitError,
+    Settings,
+    StreamInterruptedError,
+    Tenant,
+)
 from routerkit.client import Chat, Stream
 from routerkit.testing import FaultServer
 from routerkit.testing import replies as r
-from routerkit.types.secret import RedactedStr
-from tests.security.canaries import ANSWER, KEY, PROMPT, found_in
+from routerkit.types.secret import RedactedStr, Secret
+from tests.security.canaries import ANSWER, KEY, PROMPT, SECOND_KEY, found_in
 from tests.security.troubles import CLIENT, MODEL
 from tests.support.facades import SkippingRuntime
 
@@ -63,15 +74,49 @@ def showing(things: list[Any]) -> list[str]:
     return [type(thing).__name__ for thing in things if any(found_in(way(thing)) for way in ways)]
 
 
-def lived(facade: str, server: FaultServer) -> tuple[Any, list[Any]]:
+class Keeping:
+    """A strategy that keeps what it saw."""
+
+    needs_scores = True
+
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+
+    def order(self, candidates: Any, outlook: Any) -> Any:
+        self.seen.append(outlook)
+        return candidates
+
+
+def alone(server: FaultServer) -> dict[str, Any]:
+    """A client with one gateway and one key."""
+    return {**CLIENT, "base_url": server.url}
+
+
+def among_others(server: FaultServer) -> dict[str, Any]:
+    """One with several gateways and tenants, whose keys each are several."""
+    gateways = [
+        Gateway(name="first", base_url=server.url, key_path="/key", credits_path="/credits"),
+        Gateway(name="second", base_url=server.url),
+    ]
+    return {
+        "gateways": gateways,
+        "default_model": MODEL,
+        "aliases": {"b/two": {"second": "b/2"}, "c/three": {"second": None}},
+        "strategy": Keeping(),
+        "tenants": [Tenant("acme", {"first": [KEY, SECOND_KEY], "second": SECOND_KEY}), Tenant("globex", SECOND_KEY)],
+        "performance_cache": True,
+    }
+
+
+LIVES: dict[str, Callable[[FaultServer], dict[str, Any]]] = {"alone": alone, "among others": among_others}
+
+
+def lived(facade: str, server: FaultServer, life: str = "alone") -> tuple[Any, list[Any]]:
     """A client that has seen a good deal, and all that it gave out."""
     given: list[Any] = []
-    options: dict[str, Any] = {
-        **CLIENT,
-        "base_url": server.url,
-        "runtime": SkippingRuntime(),
-        "observers": [given.append],
-    }
+    options = {**LIVES[life](server), "runtime": SkippingRuntime(), "observers": [given.append]}
+    server.route("GET", "/key", r.json_body({"data": {"label": KEY, "limit": 3, KEY: [KEY, {"x": KEY}]}}))
+    server.route("GET", "/credits", r.json_body({"data": {"total_credits": 5, "note": f"of {KEY}"}}))
     server.script("b/two", r.error(400, message="no"))
     server.script("c/three", r.stream(r.role(), ANSWER, r.cut()))
     server.default = r.completion(ANSWER)
@@ -84,7 +129,9 @@ def lived(facade: str, server: FaultServer) -> tuple[Any, list[Any]]:
     return asyncio.run(main()), given
 
 
-def _lived(client: Client, given: list[Any]) -> Client:
+def _lived(root: Client, given: list[Any]) -> Client:
+    client = root.tenant("acme") if root.settings.tenants else root
+    given += [client.key_info()] if client.settings.gateway.key_path else []
     given += [client.complete(PROMPT), client.health(), client.explain(PROMPT), client.models(), client.chat]
     for model in ("b/two", "c/three"):
         try:
@@ -94,11 +141,21 @@ def _lived(client: Client, given: list[Any]) -> Client:
             given.append(error)
     with client.stream(PROMPT, model=MODEL) as stream:
         given += [stream, *stream, stream.completion, stream.route]
-    given.append(client.with_options(timeout=5))
-    return client
+    given += [
+        client.with_options(timeout=5),
+        client.usage(),
+        client.stats(),
+        client.health(),
+        root.usage(),
+        root.stats(),
+    ]
+    root.close()
+    return root
 
 
-async def _lived_async(client: AsyncClient, given: list[Any]) -> AsyncClient:
+async def _lived_async(root: AsyncClient, given: list[Any]) -> AsyncClient:
+    client = root.tenant("acme") if root.settings.tenants else root
+    given += [await client.key_info()] if client.settings.gateway.key_path else []
     given += [await client.complete(PROMPT), client.health(), await client.explain(PROMPT), await client.models()]
     given.append(client.chat)
     for model in ("b/two", "c/three"):
@@ -109,26 +166,49 @@ async def _lived_async(client: AsyncClient, given: list[Any]) -> AsyncClient:
             given.append(error)
     async with client.stream(PROMPT, model=MODEL) as stream:
         given += [stream, *[chunk async for chunk in stream], stream.completion, stream.route]
-    given.append(client.with_options(timeout=5))
-    await client.aclose()
-    return client
+    given += [
+        client.with_options(timeout=5),
+        client.usage(),
+        client.stats(),
+        client.health(),
+        root.usage(),
+        root.stats(),
+    ]
+    await root.aclose()
+    return root
 
 
+@pytest.fixture(autouse=True)
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The file in which scores are kept."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "routerkit" / "performance.json"
+
+
+@pytest.mark.parametrize("life", LIVES)
 @pytest.mark.parametrize("facade", FACADES)
-def test_no_object_shows_a_canary(facade: str) -> None:
+def test_no_object_shows_a_canary(facade: str, life: str, cache: Path) -> None:
     with FaultServer() as server:
-        client, given = lived(facade, server)
+        client, given = lived(facade, server, life)
         things = reachable(client, given)
-        if isinstance(client, Client):
-            client.close()
     names = {type(thing).__name__ for thing in things}
     expected = (
         "Settings Router Health Gateway Secret Credential Completion Chunk Route Attempt Plan Candidate Model Verdict"
     )
     events = "AttemptFinished CallFinished CatalogRefreshed BadRequestError StreamInterruptedError"
     assert names >= {*expected.split(), *events.split(), FACADES[facade].__name__}
+    if life == "among others":
+        several = "Tenant KeyInfo Outlook Accounts UsageReport Stats Key ScoreFile"
+        assert names >= {*several.split()}
+        assert sum(isinstance(thing, Secret) for thing in things) == 4
+        assert "gateway" in cache.read_text()
+        assert not found_in(cache.read_text())
     assert showing(things) == []
     assert showing([client.settings.api_key, *client.router.access.values()]) == []
+    assert not found_in(json.dumps([thing.to_dict() for thing in given if hasattr(thing, "to_dict")])) & {
+        "key",
+        "prompt",
+    }
 
 
 @pytest.mark.parametrize("facade", FACADES)
@@ -143,11 +223,11 @@ def test_a_client_does_not_travel(facade: str, dev_mode: bool) -> None:
                 pickle.dumps(thing, protocol)
 
 
-def test_what_travels_is_free_of_the_key() -> None:
+@pytest.mark.parametrize("life", LIVES)
+def test_what_travels_is_free_of_the_key(life: str) -> None:
     """Results and errors: in full, as they are data, but never with what they were asked with."""
     with FaultServer() as server:
-        client, given = lived("sync", server)
-        client.close()
+        _, given = lived("sync", server, life)
     stay = (Client, Stream, Chat)
     travellers = [thing for thing in given if not isinstance(thing, stay)]
     assert {"Completion", "Route", "Plan", "StreamInterruptedError"} <= {type(each).__name__ for each in travellers}

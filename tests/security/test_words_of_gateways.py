@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from routerkit import AllModelsFailedError, AttemptFinished, ContentPolicyError, RouterKitError
+from routerkit import AllModelsFailedError, AttemptFinished, ContentPolicyError, Gateway, RouterKitError
 from routerkit.testing import FaultServer
 from routerkit.testing import replies as r
 from tests.security.canaries import PROMPT, chain, found_in, leaks, listening, said_by
@@ -218,3 +218,45 @@ def test_retry_after_is_a_day_at_most(facade: str, hint: str, server: FaultServe
                 seconds = getattr(error, "retry_after", None)
                 assert seconds is None or (isinstance(seconds, float) and 0 <= seconds <= 86_400)
     assert not isinstance(caught.value, AllModelsFailedError)
+
+
+@each_facade
+@pytest.mark.parametrize("words", HOSTILE.values(), ids=HOSTILE)
+def test_what_is_told_of_a_key_is_one_short_printable_line(facade: str, words: str, server: FaultServer) -> None:
+    told = {"label": words, "limit_reset": words, "expires_at": words, "rate_limit": {"requests": 1, "interval": words}}
+    server.route(
+        "GET", "/key", r.json_body({"data": {**told, "limit": words, "usage": [words], "is_free_tier": words}})
+    )
+    server.route("GET", "/credits", r.json_body({"data": {"total_credits": words, "total_usage": {"x": words}}}))
+    gateway = Gateway(name="x", base_url=server.url, key_path="/key", credits_path="/credits")
+    with FACADES[facade](gateway=gateway) as caller:
+        info = caller.key_info()
+    assert info.rate_limit is not None
+    shown = [info.label, info.limit_reset, info.expires_at, info.rate_limit.interval]
+    assert all(each is None or (each.isprintable() and len(each) <= 512) for each in shown)
+    assert repr(info).isprintable()
+    assert len(repr(info)) < 4096
+    assert (info.limit, info.usage, info.is_free_tier, info.total_credits, info.total_usage) == (None,) * 5
+
+
+@each_facade
+def test_a_second_list_adds_no_host_and_no_cheaper_price(facade: str, server: FaultServer) -> None:
+    """What the first list says stands; what only the second has is asked of the same gateway."""
+    server.catalog = r.json_body({"data": [r.catalog_model(MODEL, pricing={"prompt": "0.5", "completion": "0.5"})]})
+    entries = [
+        {"invoke_name": MODEL, "sale_input_cost": "$0", "sale_output_cost": "$0", "discount": "FREE"},
+        {"invoke_name": OTHER, "base_url": "https://evil.example", "gateway": "evil", "id": "c/three"},
+        {"invoke_name": "../../etc/passwd"},
+        {"invoke_name": "a b\r\nHost: evil.example"},
+        {"invoke_name": "https://evil.example/x\n"},
+    ]
+    server.route("GET", "/list", r.json_body({"data": entries}))
+    gateway = Gateway(name="x", base_url=server.url, details_url=f"{server.url}/list")
+    with FACADES[facade](gateway=gateway) as caller:
+        models = {model.id: model for model in caller.models()}
+        assert str(models[MODEL].pricing.prompt) == "0.5"
+        assert models[OTHER].gateway == "x"
+        assert all("\n" not in name and ".." not in name for name in models)
+        for name in models:
+            caller.complete("Hello", model=name.strip(), fallback_models=[])
+    assert {request.path for request in server.chat_requests} == {"/v1/chat/completions"}

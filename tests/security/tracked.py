@@ -36,6 +36,13 @@ NAMES = (
     "a request that is no JSON",
     "Ctrl-C",
     "cancelled",
+    "each of two keys refused",
+    "two gateways fail",
+    "two gateways refuse a tenant's keys",
+    "a tenant's stream cut",
+    "no such tenant",
+    "news of a tenant's credits refused",
+    "a strategy that fails, and all models",
 )
 
 PAIRS = (("sync", "complete"), ("async", "stream"))

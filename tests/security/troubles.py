@@ -14,6 +14,7 @@ import attrs
 import trustme
 
 from routerkit import (
+    AllModelsFailedError,
     APIConnectionError,
     AsyncClient,
     AuthenticationError,
@@ -23,17 +24,20 @@ from routerkit import (
     ContentPolicyError,
     DeadlineExceededError,
     EmptyResponseError,
+    Gateway,
     InternalServerError,
     InvalidRequestError,
+    PaymentRequiredError,
     ProtocolError,
     RateLimitError,
     RouterKitError,
     StreamInterruptedError,
+    Tenant,
     Timeouts,
 )
 from routerkit.testing import Connection, FaultServer, RecordedRequest, closed_port
 from routerkit.testing import replies as r
-from tests.security.canaries import ANSWER, KEY, PROMPT
+from tests.security.canaries import ANSWER, KEY, PROMPT, SECOND_KEY
 from tests.support.facades import SkippingRuntime
 
 MODEL = "a/one"
@@ -50,6 +54,10 @@ class Trouble:
     where: str = "plain"
     """`plain`; `closed`: nobody listens; `tls`: a certificate that nobody vouches for; `no tls`: a server that speaks none."""
     client: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
+    gateways: tuple[Mapping[str, Any], ...] = ()
+    """Of each but its address: all are on the one server. None: the client has its base URL alone."""
+    tenant: str = ""
+    """On whose behalf the client asks."""
     call: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
     kinds: tuple[str, ...] = ("complete", "stream")
     facades: tuple[str, ...] = ("sync", "async")
@@ -66,7 +74,132 @@ def quoting(status: int, **more: Any) -> r.Reply:
     return r.error(status, message=f"bad key {KEY}", **more)
 
 
+def refused_at(path: str, reply: r.Reply) -> r.Reply:
+    """A reply to requests for one path, below the prefix; others are told that all is well with the key."""
+    return r.choose(lambda request: reply if request.path.endswith(path) else r.json_body({"data": {"label": KEY}}))
+
+
+class Failing:
+    """A strategy that keeps what it saw, and fails."""
+
+    needs_catalog = False
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+        self.seen: list[Any] = []
+
+    def order(self, candidates: Any, outlook: Any) -> Any:
+        self.seen += [candidates, outlook]
+        raise self.error
+
+
+BOTH = [KEY, SECOND_KEY]
+TWO: tuple[Mapping[str, Any], ...] = (
+    {"name": "first", "key_path": "/key", "credits_path": "/credits"},
+    {"name": "second"},
+)
+TENANTS = {
+    "api_key": None,
+    "tenants": [Tenant("acme", {"first": BOTH, "second": SECOND_KEY}), Tenant("globex", {"second": KEY})],
+}
+
+OF_SEVERAL = (
+    Trouble("each of two keys refused", AuthenticationError, quoting(401), client={"api_key": BOTH}),
+    Trouble("each of two keys without credit", PaymentRequiredError, quoting(402), client={"api_key": BOTH}),
+    Trouble(
+        "two gateways fail",
+        AllModelsFailedError,
+        quoting(500),
+        gateways=TWO,
+        client={"api_key": {"first": BOTH, "second": KEY}},
+    ),
+    Trouble(
+        "two gateways refuse a tenant's keys",
+        AuthenticationError,
+        quoting(401),
+        gateways=TWO,
+        client=TENANTS,
+        tenant="acme",
+    ),
+    Trouble(
+        "a tenant's stream cut",
+        StreamInterruptedError,
+        r.stream(r.role(), ANSWER, r.cut()),
+        gateways=TWO,
+        client=TENANTS,
+        tenant="acme",
+        kinds=("stream",),
+    ),
+    Trouble(
+        "a tenant's catalogue refused",
+        AuthenticationError,
+        quoting(401),
+        gateways=TWO,
+        client=TENANTS,
+        tenant="acme",
+        kinds=("models",),
+    ),
+    Trouble(
+        "no tenant named",
+        ConfigurationError,
+        gateways=TWO,
+        client=TENANTS,
+        kinds=("complete", "stream", "explain", "key_info"),
+    ),
+    Trouble("no such tenant", ConfigurationError, gateways=TWO, client=TENANTS, tenant="umbrella"),
+    Trouble(
+        "news of a key refused",
+        AuthenticationError,
+        refused_at("/key", quoting(401)),
+        gateways=TWO,
+        kinds=("key_info",),
+    ),
+    Trouble(
+        "news of a tenant's credits refused",
+        RateLimitError,
+        refused_at("/credits", quoting(429)),
+        gateways=TWO,
+        client=TENANTS,
+        tenant="acme",
+        kinds=("key_info",),
+    ),
+    Trouble(
+        "news of no key", ProtocolError, r.raw(b"220 " + KEY.encode() + b"\r\n"), gateways=TWO, kinds=("key_info",)
+    ),
+    Trouble(
+        "Ctrl-C and news of a key",
+        KeyboardInterrupt,
+        interrupting,
+        gateways=TWO,
+        kinds=("key_info",),
+        facades=("sync",),
+    ),
+    Trouble(
+        "a strategy that fails, and all models",
+        AllModelsFailedError,
+        quoting(500),
+        client={"api_key": BOTH, "strategy": Failing(ValueError(PROMPT)), "default_model": None},
+        call={"fallback_models": [MODEL, "b/two"]},
+    ),
+    Trouble(
+        "Ctrl-C in a strategy",
+        KeyboardInterrupt,
+        client={"api_key": BOTH, "strategy": Failing(KeyboardInterrupt()), "default_model": None},
+        call={"fallback_models": [MODEL, "b/two"]},
+        facades=("sync",),
+    ),
+    Trouble(
+        "a feature that no gateway knows",
+        InvalidRequestError,
+        gateways=({"name": "first", "features": ()}, {"name": "second", "features": ()}),
+        client={"api_key": {"first": BOTH}},
+        call={"plugins": [{"id": "web"}]},
+        kinds=("complete", "stream", "explain"),
+    ),
+)
+
 TROUBLES = (
+    *OF_SEVERAL,
     Trouble("connection refused", APIConnectionError, where="closed"),
     Trouble("an unknown authority", APIConnectionError, where="tls"),
     Trouble("no TLS there", APIConnectionError, where="no tls"),
@@ -193,6 +326,9 @@ def gateway(trouble: Trouble) -> Iterator[tuple[str, FaultServer]]:
             server.default = trouble.reply
             if "models" in trouble.kinds:
                 server.catalog = trouble.reply
+            if "key_info" in trouble.kinds:
+                server.route("GET", "/key", trouble.reply)
+                server.route("GET", "/credits", trouble.reply)
         url = server.url
         if trouble.where == "closed":
             url = f"http://127.0.0.1:{closed_port()}/v1"
@@ -207,9 +343,18 @@ def ask(facade: str, kind: str, trouble: Trouble, url: str, server: FaultServer,
         asyncio.run(_ask_async(kind, trouble, url, server, look), debug=True)  # which makes it talk
 
 
+def options(trouble: Trouble, url: str) -> dict[str, Any]:
+    """A client's, for a trouble."""
+    where: dict[str, Any] = {"base_url": url}
+    if trouble.gateways:
+        where = {"gateways": [Gateway(base_url=url, **fields) for fields in trouble.gateways]}
+    return {"runtime": SkippingRuntime(), **CLIENT, **where, **trouble.client}
+
+
 def _ask(kind: str, trouble: Trouble, url: str, look: Callable[[Any], None]) -> None:
-    with Client(base_url=url, runtime=SkippingRuntime(), **{**CLIENT, **trouble.client}) as client:
+    with Client(**options(trouble, url)) as client:
         look(client)
+        client = client.tenant(trouble.tenant) if trouble.tenant else client
         if kind == "complete":
             client.complete(PROMPT, **trouble.call)
         elif kind == "create":
@@ -218,6 +363,8 @@ def _ask(kind: str, trouble: Trouble, url: str, look: Callable[[Any], None]) -> 
             client.explain(PROMPT, **trouble.call)
         elif kind == "models":
             client.models()
+        elif kind == "key_info":
+            client.key_info()
         else:
             with client.stream(PROMPT, **trouble.call) as stream:
                 look(stream)
@@ -226,8 +373,9 @@ def _ask(kind: str, trouble: Trouble, url: str, look: Callable[[Any], None]) -> 
 
 
 async def _ask_async(kind: str, trouble: Trouble, url: str, server: FaultServer, look: Callable[[Any], None]) -> None:
-    async with AsyncClient(base_url=url, runtime=SkippingRuntime(), **{**CLIENT, **trouble.client}) as client:
+    async with AsyncClient(**options(trouble, url)) as client:
         look(client)
+        client = client.tenant(trouble.tenant) if trouble.tenant else client
         begun = asyncio.Event()
 
         async def call() -> None:
@@ -239,6 +387,8 @@ async def _ask_async(kind: str, trouble: Trouble, url: str, server: FaultServer,
                 await client.explain(PROMPT, **trouble.call)
             elif kind == "models":
                 await client.models()
+            elif kind == "key_info":
+                await client.key_info()
             else:
                 await read()
 

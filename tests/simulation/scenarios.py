@@ -190,7 +190,7 @@ SCENARIOS = {
             "one-gateway-mute",
             "the first of two gateways does not answer connections",
             _at_first(up.unreachable(Failure.CONNECT_TIMEOUT)),
-            Targets(0.9999, 1.25),
+            Targets(0.9999, 1.05),
             gateways=BOTH,
         ),
         Scenario(

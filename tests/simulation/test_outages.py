@@ -27,7 +27,6 @@ SMALL = {
     "two-down": {"seconds": 40.0},
     "flapping": {"seconds": 60.0},
     "one-gateway": {"seconds": 40.0},
-    "one-gateway-mute": {"seconds": 60.0},
     "one-gateway-page": {"seconds": 40.0},
     "herd": {"rate": 60.0, "seconds": 6.0, "after": 11.0},
     "poisoning": {"rate": 3.0},

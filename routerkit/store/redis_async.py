@@ -1,0 +1,223 @@
+"""Runs scripts in Redis for tasks, as :mod:`routerkit.store.redis_link` does for threads.
+
+Connections belong to their event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+import weakref
+from collections import deque
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import redis
+from redis.asyncio.cluster import ClusterNode, RedisCluster
+from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+
+from routerkit.store.redis_address import Address
+from routerkit.store.redis_ask import SECONDS, Ask, StoreFailure
+from routerkit.store.redis_link import MAX_IDLE, _buried, arguments_of, failure_of, options_of, tls_of
+
+if sys.version_info >= (3, 11):
+    from asyncio import timeout_at
+else:
+    from async_timeout import timeout_at
+
+_CAN_READ = "can_read" if hasattr(AbstractConnection, "can_read") else "can_read_destructive"
+"""Redis-py calls it otherwise from version 8 on."""
+MAX_AT_ONCE = 16
+"""Scripts under way on one event loop: of more, each would wait for the others within its own time limit."""
+
+
+class AsyncRedisLink:
+    """One per client, for all its tasks and event loops. It connects when it is first asked."""
+
+    def __init__(self, address: Address, seconds: float = SECONDS) -> None:
+        """``seconds`` for each part of making a connection."""
+        self._address = address
+        self._seconds = seconds
+        self._process = os.getpid()
+        self._homes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Home] = weakref.WeakKeyDictionary()
+
+    async def perform(self, order: Ask) -> Any:
+        """The script's reply. Raises StoreFailure."""
+        if self._process != os.getpid():
+            self.forget()
+        home = await self._home()
+        failures = home.failures
+        async with home.turns:
+            if home.failures != failures and home.failure is not None:
+                raise StoreFailure(*home.failure.args)  # of one whose turn came before: this one would wait as long
+            try:
+                return await home.run(order)
+            except (
+                redis.RedisError,
+                redis.exceptions.RedisClusterException,
+                OSError,
+                asyncio.TimeoutError,
+                ValueError,
+            ) as error:
+                failure = failure_of(TimeoutError() if isinstance(error, asyncio.TimeoutError) else error)
+            home.failures += 1
+            home.failure = failure
+        raise failure  # outside, so that nothing of redis-py's frames hangs on it: they hold the login
+
+    async def close(self) -> None:
+        """Close the connections of the running loop, and forget those of loops that have ended."""
+        home = self._homes.pop(asyncio.get_running_loop(), None)
+        if home is not None:
+            await home.keeper.aclose()
+        self._leave_ended()
+
+    def forget(self) -> None:
+        """In a forked child: the loops and their connections are the parent's, whose selector the child shares."""
+        _buried.append(tuple(self._homes.values()))
+        self._process = os.getpid()
+        self._homes = weakref.WeakKeyDictionary()
+
+    async def _home(self) -> _Home:
+        loop = asyncio.get_running_loop()
+        home = self._homes.get(loop)
+        if home is None:
+            self._leave_ended()
+            home = self._homes[loop] = _Home(self._address, self._seconds)
+            await home.keeper.__anext__()
+        return home
+
+    def _leave_ended(self) -> None:
+        for reference in self._homes.keyrefs():
+            loop = reference()
+            if loop is not None and loop.is_closed():
+                del self._homes[loop]
+
+
+class _Home:
+    """What belongs to one event loop."""
+
+    def __init__(self, address: Address, seconds: float) -> None:
+        self._address = address
+        self._seconds = seconds
+        self._idle: deque[AbstractConnection] = deque()
+        self._cluster: RedisCluster | None = None
+        self.turns = asyncio.Semaphore(MAX_AT_ONCE)
+        self.failures = 0
+        self.failure: StoreFailure | None = None
+        """The last."""
+        self.keeper = self._keep()
+
+    async def run(self, order: Ask) -> Any:
+        async with timeout_at(asyncio.get_running_loop().time() + order.seconds):
+            return await (self._in_cluster(order) if self._address.kind == "cluster" else self._on_server(order))
+
+    async def _keep(self) -> AsyncGenerator[None, None]:
+        """Closes what is open when the loop shuts down, or the link is closed: loops end their generators then."""
+        try:
+            yield
+        finally:
+            await self.close()
+
+    async def close(self) -> None:
+        while self._idle:
+            await self._idle.popleft().disconnect(nowait=True)
+        cluster, self._cluster = self._cluster, None
+        if cluster is not None:
+            await cluster.aclose()
+
+    async def _on_server(self, order: Ask) -> Any:
+        connection = await self._connected()
+        done = False
+        try:
+            try:
+                reply = await _ask(connection, arguments_of(order, whole=False))
+            except redis.exceptions.NoScriptError:
+                reply = await _ask(connection, arguments_of(order, whole=True))
+            done = True
+        except redis.ResponseError as error:
+            done = not isinstance(error, redis.exceptions.ReadOnlyError)
+            if not done:  # after a fail-over another server is the master
+                await self.close()
+            raise
+        finally:
+            if done and connection.is_connected and len(self._idle) < MAX_IDLE:
+                self._idle.append(connection)
+            else:
+                await connection.disconnect(nowait=True)
+        return reply
+
+    async def _connected(self) -> AbstractConnection:
+        """A connection that is fit for use, the one used last first."""
+        while self._idle:
+            connection = self._idle.pop()
+            fit = False
+            try:
+                with contextlib.suppress(redis.RedisError, OSError):
+                    fit = connection.is_connected and not await getattr(connection, _CAN_READ)()
+            finally:
+                if not fit:
+                    await connection.disconnect(nowait=True)
+            if fit:
+                return connection
+        connection = await self._connection()
+        try:
+            await connection.connect()
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        return connection
+
+    async def _connection(self) -> AbstractConnection:
+        address = self._address
+        options = options_of(address.login, self._seconds) | {"db": address.db, "retry": Retry(NoBackoff(), 0)}
+        if address.kind == "socket":
+            return UnixDomainSocketConnection(path=address.path, **options)
+        host, port = await self._master() if address.kind == "sentinel" else address.hosts[0]
+        kind = SSLConnection if address.tls else Connection
+        return kind(host=host, port=port, **options, **tls_of(address))
+
+    async def _master(self) -> tuple[str, int]:
+        address = self._address
+        options = options_of(address.sentinel_login, self._seconds) | {"retry": Retry(NoBackoff(), 0)}
+        if address.tls:
+            options |= {"ssl": True, **tls_of(address)}
+        sentinel = Sentinel(address.hosts, sentinel_kwargs=options)
+        try:
+            host, port = await sentinel.discover_master(address.service)
+        finally:
+            for each in sentinel.sentinels:
+                await each.aclose()
+        return host, port
+
+    async def _in_cluster(self, order: Ask) -> Any:
+        if self._cluster is None:
+            self._cluster = self._join()
+        cluster = self._cluster
+        try:
+            try:
+                return await cluster.execute_command(*arguments_of(order, whole=False))
+            except redis.exceptions.NoScriptError:
+                return await cluster.execute_command(*arguments_of(order, whole=True))
+        except BaseException as error:
+            if not isinstance(error, redis.ResponseError):
+                self._cluster = None  # its nodes may have moved
+                await cluster.aclose()
+            raise
+
+    def _join(self) -> RedisCluster:
+        address = self._address
+        options = options_of(address.login, self._seconds)
+        if address.tls:
+            options |= {"ssl": True, **tls_of(address)}
+        nodes = [ClusterNode(host, port) for host, port in address.hosts]
+        return RedisCluster(startup_nodes=nodes, retry=Retry(NoBackoff(), 0), **options)
+
+
+async def _ask(connection: AbstractConnection, arguments: tuple[str | int, ...]) -> Any:
+    await connection.send_command(*arguments, check_health=False)
+    return await connection.read_response()

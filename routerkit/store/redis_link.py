@@ -1,0 +1,216 @@
+"""Runs scripts in Redis for threads. The commands are redis-py's; the pool and the time limits are our own.
+
+A connection serves one script at a time. Whatever happens before its reply was read, a reply that comes late included, the
+connection is closed: no reply is ever read by somebody else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import os
+import re
+import time
+from collections import deque
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.cluster import ClusterNode, RedisCluster
+from redis.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
+from redis.credentials import CredentialProvider
+from redis.retry import Retry
+from redis.sentinel import Sentinel
+
+from routerkit.store.redis_address import Address, Login
+from routerkit.store.redis_ask import SECONDS, Ask, Loss, StoreFailure
+
+MAX_IDLE = 64
+"""Connections that are kept for later."""
+
+_UNABLE = re.compile(
+    r"\b(LOADING|READONLY|OOM|BUSY|MOVED|ASK|TRYAGAIN|CLUSTERDOWN|MASTERDOWN|MISCONF|NOREPLICAS|CROSSSLOT|NOSCRIPT)\b"
+)
+_DENIED = re.compile(r"\b(NOAUTH|WRONGPASS|NOPERM)\b")
+_UNTOLD: dict[str, Any] = (
+    {"driver_info": None}
+    if "driver_info" in inspect.signature(AbstractConnection.__init__).parameters
+    else {"lib_name": None, "lib_version": None}
+)
+"""To tell the server of redis-py would take two more round trips."""
+_buried: list[object] = []
+"""A parent's connections, in its child: closing them would be heard on the other side."""
+
+
+class Provider(CredentialProvider):  # type: ignore[misc]  # of what type is not looked at
+    """Gives redis-py a login, which its own settings would show."""
+
+    def __init__(self, login: Login) -> None:
+        self._login = login
+
+    def get_credentials(self) -> tuple[str] | tuple[str, str]:
+        login = self._login
+        return (login.password,) if login.user is None else (login.user, login.password)
+
+
+def options_of(login: Login | None, seconds: float) -> dict[str, Any]:
+    """What every connection is told."""
+    return {
+        "socket_timeout": seconds,
+        "socket_connect_timeout": seconds,
+        "protocol": 2,
+        "credential_provider": None if login is None else Provider(login),
+        **_UNTOLD,
+    }
+
+
+def tls_of(address: Address) -> dict[str, Any]:
+    return {"ssl_ca_certs": address.ca_file} if address.tls and address.ca_file else {}
+
+
+def arguments_of(order: Ask, *, whole: bool) -> tuple[str | int, ...]:
+    """The command; ``whole``: with the script's text, for a server that does not have it."""
+    script = order.script.text if whole else order.script.sha
+    return "EVAL" if whole else "EVALSHA", script, len(order.keys), *order.keys, *order.args
+
+
+def failure_of(error: BaseException) -> StoreFailure:
+    """What redis-py raised, in our words. Its own message may quote what was sent."""
+    text = str(error)[:1000]
+    denied, unable = _DENIED.search(text), _UNABLE.search(text)
+    if isinstance(error, (redis.AuthenticationError, redis.exceptions.NoPermissionError)) or denied:
+        return StoreFailure(Loss.DENIED, denied[1] if denied else type(error).__name__)
+    if isinstance(error, (redis.exceptions.BusyLoadingError, redis.exceptions.ReadOnlyError)) or unable:
+        return StoreFailure(Loss.UNABLE, unable[1] if unable else type(error).__name__)
+    if isinstance(error, (redis.TimeoutError, TimeoutError)):
+        return StoreFailure(Loss.TIMEOUT)
+    if isinstance(error, redis.ResponseError):
+        return StoreFailure(Loss.REPLY, type(error).__name__)
+    return StoreFailure(Loss.CONNECTION, type(error.__cause__ or error.__context__ or error).__name__)
+
+
+class RedisLink:
+    """One per client, for all its threads. It connects when it is first asked."""
+
+    def __init__(self, address: Address, seconds: float = SECONDS) -> None:
+        """``seconds`` for each part of making a connection."""
+        self._address = address
+        self._seconds = seconds
+        self._process = os.getpid()
+        self._idle: deque[AbstractConnection] = deque()
+        self._cluster: RedisCluster | None = None
+
+    def perform(self, order: Ask) -> Any:
+        """The script's reply. Raises StoreFailure."""
+        if self._process != os.getpid():
+            self.forget()
+        try:
+            return self._in_cluster(order) if self._address.kind == "cluster" else self._on_server(order)
+        except (redis.RedisError, redis.exceptions.RedisClusterException, OSError, ValueError) as error:
+            failure = failure_of(error)
+        raise failure  # outside, so that nothing of redis-py's frames hangs on it: they hold the login
+
+    def close(self) -> None:
+        """Close all connections that are not in use."""
+        while self._idle:
+            self._idle.popleft().disconnect()
+        cluster, self._cluster = self._cluster, None
+        if cluster is not None:
+            cluster.close()
+
+    def forget(self) -> None:
+        """In a forked child: the connections are the parent's."""
+        _buried.append((self._idle, self._cluster))
+        self._process = os.getpid()
+        self._idle, self._cluster = deque(), None
+
+    def _on_server(self, order: Ask) -> Any:
+        until = time.monotonic() + order.seconds
+        connection = self._connected()
+        process = self._process
+        try:
+            try:
+                reply = _ask(connection, arguments_of(order, whole=False), until)
+            except redis.exceptions.NoScriptError:
+                reply = _ask(connection, arguments_of(order, whole=True), until)
+        except redis.ResponseError as error:
+            if isinstance(error, redis.exceptions.ReadOnlyError):  # after a fail-over another server is the master
+                connection.disconnect()
+                self.close()
+            raise
+        except BaseException:
+            connection.disconnect()
+            raise
+        finally:
+            if connection.is_connected and process == os.getpid() and len(self._idle) < MAX_IDLE:
+                self._idle.append(connection)
+            else:
+                connection.disconnect()
+        return reply
+
+    def _connected(self) -> AbstractConnection:
+        """A connection that is fit for use, the one used last first."""
+        while True:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                break
+            with contextlib.suppress(redis.RedisError, OSError):
+                if not connection.can_read(timeout=0):
+                    return connection
+            connection.disconnect()  # closed by the server, or something was said that nobody asked for
+        connection = self._connection()
+        connection.connect()
+        return connection
+
+    def _connection(self) -> AbstractConnection:
+        address = self._address
+        options = options_of(address.login, self._seconds) | {"db": address.db, "retry": Retry(NoBackoff(), 0)}
+        if address.kind == "socket":
+            return UnixDomainSocketConnection(path=address.path, **options)
+        host, port = self._master() if address.kind == "sentinel" else address.hosts[0]
+        kind = SSLConnection if address.tls else Connection
+        return kind(host=host, port=port, **options, **tls_of(address))
+
+    def _master(self) -> tuple[str, int]:
+        address = self._address
+        options = options_of(address.sentinel_login, self._seconds) | {"retry": Retry(NoBackoff(), 0)}
+        if address.tls:
+            options |= {"ssl": True, **tls_of(address)}
+        sentinel = Sentinel(address.hosts, sentinel_kwargs=options)
+        try:
+            host, port = sentinel.discover_master(address.service)
+        finally:
+            for each in sentinel.sentinels:
+                each.close()
+        return host, port
+
+    def _in_cluster(self, order: Ask) -> Any:
+        cluster = self._cluster
+        if cluster is None:
+            cluster = self._cluster = self._join()
+        try:
+            try:
+                return cluster.execute_command(*arguments_of(order, whole=False))
+            except redis.exceptions.NoScriptError:
+                return cluster.execute_command(*arguments_of(order, whole=True))
+        except BaseException as error:
+            if not isinstance(error, redis.ResponseError):
+                self._cluster = None  # its nodes may have moved
+                cluster.close()
+            raise
+
+    def _join(self) -> RedisCluster:
+        address = self._address
+        options = options_of(address.login, self._seconds)
+        if address.tls:
+            options |= {"ssl": True, **tls_of(address)}
+        nodes = [ClusterNode(host, port) for host, port in address.hosts]
+        return RedisCluster(startup_nodes=nodes, retry=Retry(NoBackoff(), 0), **options)
+
+
+def _ask(connection: AbstractConnection, arguments: tuple[str | int, ...], until: float) -> Any:
+    connection.send_command(*arguments, check_health=False)
+    if not connection.can_read(timeout=max(0.0, until - time.monotonic())):
+        raise redis.TimeoutError("no reply in time")
+    return connection.read_response()
