@@ -11,11 +11,13 @@ import attrs
 import pytest
 
 from routerkit import gateways
+from routerkit.core.catalog_index import Query
 from routerkit.errors import (
     AllModelsFailedError,
     APIConnectionError,
     AuthenticationError,
     ConfigurationError,
+    DeadlineExceededError,
     InternalServerError,
     InvalidRequestError,
     NoEligibleModelError,
@@ -237,6 +239,7 @@ def test_each_gateway_gets_its_own_key_and_headers() -> None:
     first.script(A, r.error(500))
     world.ask()
     (one,), (two,) = first.chat_requests, second.chat_requests
+    assert one.header("content-type") == two.header("content-type") == "application/json"
     assert one.header("authorization") == f"Bearer {KEYS['first']}"
     assert two.header("authorization") == f"Bearer {KEYS['second']}"
     assert (one.header("x-title"), two.header("x-title")) == (None, "Example")
@@ -360,6 +363,10 @@ def test_the_catalogue_is_that_of_all_gateways() -> None:
     assert [(model.id, model.gateway) for model in models] == [(A, "first"), (A, "second"), (B, "second")]
     _, found = world.gateway.run(world.router.model(B, Timeouts()))
     assert found.gateway == "second"
+    _, chosen = world.gateway.run(world.router.models(Timeouts(), Query.of(search=B)))
+    assert [(model.id, model.gateway) for model in chosen] == [(B, "second")]
+    with pytest.raises(InvalidRequestError, match=f"model='{C}': not in the catalogue of first or second$"):
+        world.gateway.run(world.router.model(C, Timeouts()))
 
 
 def test_a_gateway_whose_catalogue_cannot_be_had_does_not_hide_the_others() -> None:
@@ -367,6 +374,8 @@ def test_a_gateway_whose_catalogue_cannot_be_had_does_not_hide_the_others() -> N
     world.first.catalog, world.second.catalog = r.error(500), [r.catalog_model(B)]
     _, models = world.gateway.run(world.router.models(Timeouts()))
     assert [model.id for model in models] == [B]
+    _, found = world.gateway.run(world.router.model(B, Timeouts()))
+    assert found.gateway == "second"
     plan: Plan = world.gateway.run(world.router.explain(asking()))[1]
     assert plan.skipped[-1].reason.startswith("could not be read")
 
@@ -376,6 +385,24 @@ def test_when_no_catalogue_can_be_had_the_first_error_says_why() -> None:
     world.first.catalog, world.second.catalog = r.error(503), r.error(500)
     with pytest.raises(InternalServerError, match=r"the catalogue on first: .* \(HTTP 503\)"):
         world.gateway.run(world.router.models(Timeouts()))
+
+
+def test_each_catalogue_has_its_share_of_the_time() -> None:
+    world = Two()
+    world.first.catalog, world.second.catalog = r.hang(), [r.catalog_model(B)]
+    began = world.runtime.now
+    _, models = world.gateway.run(world.router.models(Timeouts(total=20)))
+    assert [model.id for model in models] == [B]
+    assert world.runtime.now - began == pytest.approx(10, abs=0.2)
+
+
+def test_and_the_last_one_all_that_is_left() -> None:
+    world = Two()
+    world.first.catalog = world.second.catalog = r.hang()
+    began = world.runtime.now
+    with pytest.raises(DeadlineExceededError):
+        world.gateway.run(world.router.models(Timeouts(total=20)))
+    assert world.runtime.now - began == pytest.approx(20, abs=0.2)
 
 
 def test_the_last_resort_is_the_catalogue_of_all_that_did_not_fail() -> None:

@@ -117,7 +117,7 @@ def test_a_day_is_taken_from_at_once_and_others_are_held() -> None:
         (Kind.SLOTS, "total", Count(0, 0, 5), None, False),
         (Kind.MONEY, "day", Count(20_000, 5), DAY / 2, False),
         (Kind.MONEY, "day", Count(20_000, 3, 2), None, False),
-        (Kind.MONEY, "month", Count(657, 5), 26.5 * DAY, False),
+        (Kind.MONEY, "month", Count(657, 5), 27.5 * DAY, False),
         (Kind.MONEY, "total", Count(0, 3, 2), None, False),
         (Kind.MONEY, "total", Count(0, 4, 0), None, True),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,15 @@ def test_the_requested_model_stays_first_and_the_others_take_turns() -> None:
     assert world.gateway.models_asked == [D, A, D, B, D, C]
 
 
+def test_a_model_that_is_named_waits_for_no_catalogue() -> None:
+    world = of("cost_optimized")
+    world.gateway.catalog = r.hang()
+    told = ask(world, model=D)
+    assert told.gives == f"Hello from {D}"
+    assert told.route.duration < 1
+    assert world.gateway.catalog_requests == 0
+
+
 def test_explaining_takes_no_turn() -> None:
     world = of("round_robin")
     for _ in range(3):
@@ -142,6 +152,8 @@ def test_a_catalogue_that_cannot_be_had_leaves_the_order_as_it_is() -> None:
     told = ask(world)
     assert world.gateway.models_asked == [A]
     assert told.skipped == {"the catalogue": "could not be read: server_error"}
+    plan = world.gateway.run(world.router.explain(asking(model=None, fallback_models=None)))[1]
+    assert plan.targets[0].reason == "fallback 1; its price is unknown"
 
 
 def test_a_catalogue_that_is_slow_is_waited_for_no_longer_than_half_of_the_time() -> None:
@@ -169,6 +181,15 @@ def test_named_models_and_the_last_resort_are_ordered_by_the_same_look() -> None
     free = {"prompt": "0", "completion": "0"}
     world.catalog(r.catalog_model(D, pricing=free, context_length=10**6), r.catalog_model("e/five", pricing=free))
     assert [line.split()[0] for line in ask(world).attempts] == [C, B, A, "e/five"]
+
+
+def test_a_model_that_expires_today_comes_last() -> None:
+    world = of("multi_model")
+    today = datetime.datetime.fromtimestamp(world.runtime.wall(), datetime.timezone.utc).date().isoformat()
+    world.catalog(r.catalog_model(A, expiration_date=today), r.catalog_model(B), r.catalog_model(C))
+    plan = world.gateway.run(world.router.explain(asking(model=None, fallback_models=None)))[1]
+    assert [each.model for each in plan.targets] == [B, C, A]
+    assert plan.targets[-1].reason == f"fallback 1; last: expired on {today}"
 
 
 # --- after a failure ---

@@ -12,9 +12,10 @@ from routerkit.core.effects import Effect, Emit, Failure, HttpResponse, Send, St
 from routerkit.core.router import Router
 from routerkit.testing import replies as r
 from routerkit.types.event import BreakerChanged, BreakerState
+from routerkit.types.request import ChatRequest
 from routerkit.types.route import Origin, Plan
 from routerkit.types.verdict import Sent
-from tests.support.core import HOST, A, B, C, World, asking
+from tests.support.core import HOST, KEY, A, B, C, World, asking
 
 FREE = {"prompt": "0", "completion": "0"}
 
@@ -55,6 +56,33 @@ def test_one_model_by_its_id() -> None:
     assert model.id == B
     with pytest.raises(InvalidRequestError, match=f"model='{C}': not in the catalogue of {HOST}"):
         world.gateway.run(world.router.model(C, Timeouts()))
+
+
+def test_another_model_is_not_told_in_the_place_of_the_one_asked_for() -> None:
+    world = World(default_model=A, fallback_models=[B])
+    world.catalog(A, B)
+    with pytest.raises(InvalidRequestError, match=f"model='{C}': not in the catalogue"):
+        world.gateway.run(world.router.model(C, Timeouts()))
+
+
+def test_one_model_or_a_plan_is_told_by_the_catalogue_that_is_in_memory() -> None:
+    world = listed(A)
+    for _ in range(2):
+        world.gateway.run(world.router.model(A, Timeouts()))
+        explained(world)
+    assert world.gateway.catalog_requests == 1
+
+
+def test_in_dev_mode_the_catalogue_is_asked_for_as_if_there_were_a_key() -> None:
+    """Infron's own list is for customers, its second one for everybody."""
+    paths = {}
+    for dev_mode in (True, False):
+        world = World(gateways=["infron"], api_key=KEY, dev_mode=dev_mode)
+        router = Router(attrs.evolve(world.settings, keys={}), world.runtime)
+        with pytest.raises(APIError):
+            world.gateway.run(router.models(Timeouts()))
+        paths[dev_mode] = [request.path for request in world.gateway.requests]
+    assert paths == {True: ["/v1/models", "/api/display_models/"], False: ["/api/display_models/"]}
 
 
 def test_a_catalogue_that_cannot_be_had_is_an_error() -> None:
@@ -129,6 +157,9 @@ def test_what_cannot_be_asked_now_is_left_out_with_the_reason() -> None:
     rests, closed, catalogue = plan.skipped
     assert (rests.model, rests.reason, rests.retry_after) == (A, "rests after rate_limited", pytest.approx(30))
     assert (closed.model, closed.reason, closed.retry_after) == (B, "its breaker is open", None)
+    assert (rests.origin, closed.origin) == (Origin.REQUESTED, Origin.FALLBACK)
+    world.runtime.advance(29.5)
+    assert explained(world).skipped[0].retry_after == pytest.approx(0.5)
     assert catalogue.reason == "could not be read: model_not_found"
 
 
@@ -139,6 +170,8 @@ def test_the_settings_plan_is_drawn_once_and_never_for_a_call_that_names_models(
     for more in ({"model": C}, {"fallback_models": []}, {"models": [C]}):
         options = {"model": None, "fallback_models": None, **more}
         assert world.router.named(asking(**options)) != default
+    past_us = ChatRequest.build("Hello", extra_body={"models": [C]})
+    assert [each.model for each in world.router.named(past_us).targets] == [A], "the gateway falls back by itself"
 
 
 # --- state that is shared ---
@@ -169,6 +202,16 @@ def test_what_breakers_do_is_told_by_whoever_reports_next() -> None:
     assert isinstance(change, BreakerChanged)
     assert (change.scope, change.state) == (f"{A} on {HOST}", BreakerState.OPEN)
     assert not other.news
+
+
+def test_what_nobody_reports_does_not_pile_up() -> None:
+    world = World(observed=False)
+    breaker = world.router.health.breaker(HOST, A)
+    for _ in range(600):
+        breaker.force_open(world.runtime.now)
+        breaker.reset(world.runtime.now)
+    world.gateway.run(world.router.report())
+    assert len(world.events) == 1000
 
 
 def test_a_forked_child_waits_for_no_lock_and_no_fetch_of_its_parent() -> None:

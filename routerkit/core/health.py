@@ -391,7 +391,7 @@ class Health:
 
         Where breakers open faster than they are forgotten, the oldest go all the same, once there are twice as many.
         """
-        count = max(1, MAX_ENTRIES // 10)
+        count = MAX_ENTRIES // 10
         forgettable = [target for target, entry in self._targets.items() if entry.breaker.forgettable(now)]
         if len(forgettable) < count and len(self._targets) >= 2 * MAX_ENTRIES:
             forgettable = list(self._targets)
@@ -436,7 +436,7 @@ def _key_scope(kind: str, target: Target, key: Key) -> Scope:
 
 
 def _ends(resting: list[Refusal]) -> float:
-    return max(float("inf") if refusal.retry_at is None else refusal.retry_at for refusal in resting)
+    return max(refusal.cooldown.until for refusal in resting if refusal.cooldown is not None)
 
 
 def _last(refusals: list[Refusal]) -> Refusal:

@@ -19,7 +19,7 @@ from routerkit.core.retry import spread
 from routerkit.core.strategies import Outlook, Strategy, needs_catalog
 from routerkit.errors import APIError, DeadlineExceededError
 from routerkit.types.model import Model
-from routerkit.types.route import Candidate, Skip, Target, Wait
+from routerkit.types.route import Candidate, Origin, Skip, Target, Wait
 from routerkit.types.verdict import Condition
 
 if TYPE_CHECKING:
@@ -130,13 +130,13 @@ class Itinerary:
         return got if isinstance(got, Admission) else None
 
     def _next_fit(self) -> Step[tuple[Candidate, Admission] | None]:
-        if not self._ordered:
-            self._ordered = True
-            self._remaining = deque((yield from self._in_order(tuple(self._remaining))))
         if self._conditions:
             yield from self._read_catalogs(asked=False)
         while True:
             while self._remaining:
+                if not self._ordered and self._remaining[0].origin is not Origin.REQUESTED:
+                    self._ordered = True  # not before: who names a model does not wait for what only the others need
+                    self._remaining = deque((yield from self._in_order(tuple(self._remaining))))
                 candidate = self._remaining.popleft()
                 reason = self._ruled_out(candidate)
                 if reason is not None:
@@ -224,6 +224,7 @@ class Itinerary:
         drawn = [access.gateway.name for access in self._open()]
         closed = router.access.keys() - set(drawn)
         rest = plan.from_catalog(router.snapshots(), self._request, named, router.runtime.wall(), closed)
+        self._ordered = True
         self._remaining.extend((yield from self._in_order(rest.targets)))
         self._ledger.skipped.extend(rest.skipped)
 

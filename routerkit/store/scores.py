@@ -21,7 +21,7 @@ import orjson
 from routerkit.core.performance import Scores
 
 NAME = "performance.json"
-MAX_BYTES = 8 * 1024 * 1024
+MAX_BYTES = 4 * 1024 * 1024
 """A larger file is none of ours."""
 SAVE_SECONDS = 60.0
 
@@ -89,7 +89,9 @@ class ScoreFile:
         return (cache_folder() if self._folder is None else Path(self._folder)) / NAME
 
     def _read(self) -> Any:
-        """What the file holds; ``None``: no file, or none that can be read."""
+        """What the file holds; ``None``: no file, or none that can be read; it is then not tried again before it is replaced."""
+        if "read" in self._complained:
+            return None
         try:
             content = _content(self.path)
             if len(content) > MAX_BYTES:
@@ -131,8 +133,11 @@ def _content(path: Path) -> bytes:
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     handle = os.open(path, flags)
     try:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
+        about = os.fstat(handle)
+        if not stat.S_ISREG(about.st_mode):
             raise OSError("no regular file")
+        if hasattr(os, "geteuid") and about.st_uid not in (0, os.geteuid()):
+            raise OSError("it belongs to somebody else")
         with open(handle, "rb", closefd=False) as file:
             return file.read(MAX_BYTES + 1)
     finally:

@@ -55,7 +55,7 @@ SUBJECTS = {
             ("tests/test_itinerary.py", "tests/test_call.py", "tests/test_patience.py", *_SEVERAL),
             ("itinerary.MIN_USEFUL", "itinerary.CATALOG_PATIENCE", "itinerary._WAITABLE"),
         ),
-        Subject("router", ("tests/test_router.py", "tests/test_key_info.py", *_SEVERAL)),
+        Subject("router", ("tests/test_router.py", "tests/test_call.py", "tests/test_key_info.py", *_SEVERAL)),
         Subject(
             "strategies",
             ("tests/test_strategies.py", "tests/test_orders.py"),
