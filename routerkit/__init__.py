@@ -60,7 +60,6 @@ if TYPE_CHECKING:
     from routerkit.types.completion import StreamReset as StreamReset
     from routerkit.types.completion import StreamSeam as StreamSeam
     from routerkit.types.completion import ToolCall as ToolCall
-    from routerkit.types.completion import Usage as Usage
     from routerkit.types.event import AttemptFinished as AttemptFinished
     from routerkit.types.event import BreakerChanged as BreakerChanged
     from routerkit.types.event import BreakerState as BreakerState
@@ -93,6 +92,7 @@ if TYPE_CHECKING:
     from routerkit.types.settings import DevMode as DevMode
     from routerkit.types.settings import Settings as Settings
     from routerkit.types.tenant import Tenant as Tenant
+    from routerkit.types.tokens import Usage as Usage
     from routerkit.types.usage import Stats as Stats
     from routerkit.types.usage import UsageReport as UsageReport
     from routerkit.types.usage import UsageRow as UsageRow
@@ -121,7 +121,8 @@ _HOMES = {
             "APITimeoutError ProtocolError EmptyResponseError DeadlineExceededError NoEligibleModelError "
             "AllModelsFailedError StreamInterruptedError LimitExceededError BudgetExceededError"
         ),
-        "routerkit.types.completion": ("Completion Choice Message ToolCall Usage Chunk StreamReset StreamSeam"),
+        "routerkit.types.completion": ("Completion Choice Message ToolCall Chunk StreamReset StreamSeam"),
+        "routerkit.types.tokens": ("Usage"),
         "routerkit.types.event": (
             "Event AttemptFinished CallFinished BreakerChanged BreakerState CatalogRefreshed PriceJump"
         ),

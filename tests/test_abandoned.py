@@ -81,10 +81,11 @@ def server() -> Iterator[FaultServer]:
 @pytest.fixture(autouse=True)
 def _quiet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    gc.collect()
+    gc.freeze()  # what others left is none of its business here
     gc.disable()  # it runs when it is told to
     yield
     gc.enable()
+    gc.unfreeze()
 
 
 def options(server: FaultServer, runtime: Watching, **more: Any) -> dict[str, Any]:

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from routerkit.core.answer import as_chunk, assemble, has_content, judge
 from routerkit.core.pricing import cost_of
 from routerkit.core.verdict_table import Ending
-from routerkit.types.completion import Chunk, Usage
+from routerkit.types.completion import Chunk
 from routerkit.types.model import Model, Pricing
+from routerkit.types.tokens import Usage
 
 
 def body(message: Any = None, reason: Any = None, **more: Any) -> dict[str, Any]:

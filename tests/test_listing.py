@@ -36,7 +36,8 @@ def per_million(prompt: str | None, completion: str | None) -> Pricing:
 
 
 def test_openrouters_shape() -> None:
-    models, dropped = parse_catalog(json.loads((DATA / "openrouter-models.json").read_text()))
+    body = json.loads((DATA / "openrouter-models.json").read_text())
+    models, dropped = parse_catalog(body)
     by_id = {model.id: model for model in models}
     assert (len(models), dropped) == (42, 0)
     sonnet = by_id["anthropic/claude-sonnet-4.5"]
@@ -49,12 +50,15 @@ def test_openrouters_shape() -> None:
         input_cache_read=Decimal("0.0000003"),
         input_cache_write=Decimal("0.00000375"),
     )
-    assert sonnet.input_modalities == ("text", "image", "file")
+    assert (sonnet.input_modalities, sonnet.output_modalities) == (("text", "image", "file"), ("text",))
+    assert by_id["openai/gpt-5-image"].output_modalities == ("image", "text")
+    assert sonnet.description.startswith("Claude Sonnet 4.5 is")
     assert {"tools", "reasoning", "structured_outputs"} <= sonnet.supported_parameters
     assert by_id["google/gemini-2.0-flash-001"].expiration_date == "2026-03-31"
     assert not by_id["openrouter/auto"].pricing.known
     assert by_id["openai/gpt-oss-20b:free"].pricing.free
     assert not sonnet.pricing.free
+    assert [model.to_dict() for model in models] == body["data"]
     assert sonnet.to_dict() is sonnet.raw
 
 
@@ -546,6 +550,11 @@ def test_a_version_without_details_of_its_own_takes_those_of_its_model() -> None
         ("gpt-4", "GPT-4", 8),
         ("gpt-5", "gpt-5", 9),
     ]
+
+
+def test_a_version_is_what_comes_after_the_last_sign() -> None:
+    (found, _) = completed([Model("@cf/gpt-4@latest")], [Model("@cf/gpt-4", context_length=8)])
+    assert found.context_length == 8
 
 
 # --- anything ---

@@ -16,8 +16,8 @@ from routerkit.core.mock import QUOTED, chunks, completion, error
 from routerkit.core.verdict import Signal, classify
 from routerkit.core.verdict_table import Ending
 from routerkit.testing.replies import catalog_model
-from routerkit.types.completion import Usage
 from routerkit.types.model import Model
+from routerkit.types.tokens import Usage
 
 WEATHER = {
     "type": "function",

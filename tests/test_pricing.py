@@ -12,9 +12,9 @@ import pytest
 from routerkit.core.listing import parse_catalog
 from routerkit.core.needs import EXPECTED_ANSWER, MEDIA_TOKENS, Needs
 from routerkit.core.pricing import MAX_JUMPS, PER_IMAGE, cost_of, expected_cost, in_usd, price_jumps
-from routerkit.types.completion import Usage
 from routerkit.types.event import PriceJump
 from routerkit.types.model import Model, Pricing
+from routerkit.types.tokens import Usage
 
 
 def model(name: str = "a/one", **prices: str) -> Model:

@@ -19,13 +19,14 @@ from hypothesis import strategies as st
 
 from routerkit.core.verdict import OK, Signal, classify
 from routerkit.errors import ConfigurationError, InvalidRequestError
-from routerkit.types.completion import MAX_TOKENS, Chunk, Completion, Message, ToolCall, Usage, usage_of
+from routerkit.types.completion import Chunk, Completion, Message, ToolCall
 from routerkit.types.gateway import Gateway, checked_url, is_loopback
 from routerkit.types.model import Model, Pricing
 from routerkit.types.policy import BreakerPolicy, RetryPolicy, Timeouts
 from routerkit.types.request import MAX_BODY, PARAMETERS, ChatRequest, checked_headers, checked_model, checked_models
 from routerkit.types.route import Attempt, Candidate, Origin, Plan, Route, Skip, Target, Wait
 from routerkit.types.secret import Credential, RedactedStr, Secret, origin_of
+from routerkit.types.tokens import MAX_TOKENS, Usage, usage_of
 from routerkit.types.verdict import Action, Billing
 
 KEY = "sk-test-1234567890"

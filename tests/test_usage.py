@@ -16,8 +16,8 @@ from routerkit.core.usage import Accounts
 from routerkit.core.verdict import OK, Signal, classify
 from routerkit.core.verdict_table import Ending
 from routerkit.testing import VirtualRuntime
-from routerkit.types.completion import Usage
 from routerkit.types.route import Attempt, Origin, Route, Target, Wait
+from routerkit.types.tokens import Usage
 from routerkit.types.usage import DURATIONS, Stats, UsageReport
 from routerkit.types.verdict import Billing, Verdict
 

@@ -41,10 +41,11 @@ from routerkit.core.pricing import cost_of
 from routerkit.core.verdict import OK, Signal, classify
 from routerkit.core.verdict_table import Ending
 from routerkit.errors import RouterKitError
-from routerkit.types.completion import Completion, CostSource, Usage, usage_of
+from routerkit.types.completion import Completion
 from routerkit.types.event import AttemptFinished, CallFinished
 from routerkit.types.request import ChatRequest
 from routerkit.types.route import Attempt, Candidate, Route
+from routerkit.types.tokens import CostSource, Usage, usage_of
 from routerkit.types.verdict import Blame, Sample, Sent, Verdict
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from decimal import Decimal
 import attrs
 
 from routerkit.core.needs import EXPECTED_ANSWER, MEDIA_TOKENS, Needs
-from routerkit.types.completion import CostSource, Usage
 from routerkit.types.event import PriceJump
 from routerkit.types.model import Model, Pricing
+from routerkit.types.tokens import CostSource, Usage
 
 JUMP = 2
 """A price that rose to more than this many times what it was has jumped; one that was zero, whatever it is now."""

@@ -32,16 +32,9 @@ from routerkit.core.ladder import onward, pursue
 from routerkit.core.verdict import OK, Signal, classify
 from routerkit.core.verdict_table import Ending
 from routerkit.errors import DeadlineExceededError, RouterKitError, StreamInterruptedError
-from routerkit.types.completion import (
-    Chunk,
-    Completion,
-    CostSource,
-    StreamMarker,
-    StreamReset,
-    StreamSeam,
-    usage_of,
-)
+from routerkit.types.completion import Chunk, Completion, StreamMarker, StreamReset, StreamSeam
 from routerkit.types.route import Route
+from routerkit.types.tokens import CostSource, usage_of
 from routerkit.types.verdict import Billing, Blame, Sample, Verdict
 
 if TYPE_CHECKING:

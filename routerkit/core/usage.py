@@ -10,8 +10,8 @@ from typing import TypeAlias
 import attrs
 
 from routerkit.core.effects import Lock, Runtime
-from routerkit.types.completion import Usage
 from routerkit.types.route import Route, Target
+from routerkit.types.tokens import Usage
 from routerkit.types.usage import DURATIONS, EXACT, SUMS, Stats, UsageReport, UsageRow
 from routerkit.types.verdict import Billing
 

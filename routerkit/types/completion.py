@@ -6,15 +6,15 @@ were missing. Views are cheap: they hold the dict and look into it when asked.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any
+
+from routerkit.types.tokens import CostSource, Usage, usage_of
+from routerkit.types.view import View, views
 
 if TYPE_CHECKING:
     from routerkit.types.route import Route
 
-CostSource = Literal["gateway", "catalog", "unknown"]
-"""Where a cost comes from: the gateway's own figure, catalogue prices times tokens, or nowhere."""
 
 CONTENT = (
     "content",
@@ -28,45 +28,6 @@ CONTENT = (
     "audio",
 )
 """The fields of a message or delta that hold what a user asked for."""
-MAX_TOKENS = 1_000_000_000
-"""A larger count is nonsense: no model has such a context."""
-
-
-class View:
-    """A read-only look at one dict of a gateway's answer."""
-
-    __slots__ = ("raw",)
-
-    def __init__(self, raw: dict[str, Any]) -> None:
-        self.raw = raw
-
-    def to_dict(self) -> dict[str, Any]:
-        """The dict as the gateway sent it."""
-        return self.raw
-
-    def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and other.raw == self.raw
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def _str(self, name: str) -> str | None:
-        value = self.raw.get(name)
-        return value if isinstance(value, str) else None
-
-    def _dict(self, name: str) -> dict[str, Any]:
-        value = self.raw.get(name)
-        return value if isinstance(value, dict) else {}
-
-    def _count(self, name: str) -> int:
-        value = self.raw.get(name)
-        return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
-
-
-V = TypeVar("V", bound=View)
-
-
-def _views(kind: type[V], raw: Any) -> list[V]:
-    return [kind(each) for each in raw if isinstance(each, dict)] if isinstance(raw, list) else []
 
 
 class ToolCall(View):
@@ -138,7 +99,7 @@ class Message(View):
 
     @property
     def tool_calls(self) -> list[ToolCall]:
-        return _views(ToolCall, self.raw.get("tool_calls"))
+        return views(ToolCall, self.raw.get("tool_calls"))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(role={self.role!r}, {len(self.content or '')} characters)"
@@ -174,122 +135,6 @@ class Choice(View):
         return f"Choice(index={self.index}, finish_reason={self.finish_reason!r})"
 
 
-_USUAL = frozenset(
-    {"prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details", "completion_tokens_details", "cost"}
-    | {"cost_details", "is_byok"}
-)
-"""Fields of a usage beside which no other name for cached tokens is to be looked for."""
-
-
-class Usage(View):
-    """Token counts. A count that the gateway did not send, or sent as nonsense, is 0; ``known`` tells."""
-
-    __slots__ = ("_beside",)
-
-    def __init__(self, raw: dict[str, Any], beside: object = None) -> None:
-        """``beside``: the cost that an answer tells beside its usage."""
-        super().__init__(raw)
-        self._beside = beside
-
-    @property
-    def known(self) -> bool:
-        """Whether the gateway sent counts of prompt and completion tokens that can be used."""
-        counts = (self.raw.get("prompt_tokens"), self.raw.get("completion_tokens"))
-        return all(
-            isinstance(count, int) and not isinstance(count, bool) and 0 <= count <= MAX_TOKENS for count in counts
-        )
-
-    def _count(self, name: str) -> int:
-        return _count(self.raw.get(name))
-
-    @property
-    def prompt_tokens(self) -> int:
-        return self._count("prompt_tokens")
-
-    @property
-    def completion_tokens(self) -> int:
-        return self._count("completion_tokens")
-
-    @property
-    def total_tokens(self) -> int:
-        return self._count("total_tokens") or self.prompt_tokens + self.completion_tokens
-
-    @property
-    def cached_tokens(self) -> int:
-        """Prompt tokens that were read from a cache; DeepSeek's and Anthropic's names for them count too."""
-        return (
-            self._of_prompt("cached_tokens")
-            or self._count("prompt_cache_hit_tokens")
-            or self._count("cache_read_input_tokens")
-        )
-
-    @property
-    def cache_write_tokens(self) -> int:
-        """Prompt tokens that were written to a cache; likewise."""
-        return self._of_prompt("cache_write_tokens") or self._count("cache_creation_input_tokens")
-
-    @property
-    def audio_tokens(self) -> int:
-        """Prompt tokens that were sound."""
-        return self._of_prompt("audio_tokens")
-
-    @property
-    def completion_audio_tokens(self) -> int:
-        """Completion tokens that were sound."""
-        return self._of_completion("audio_tokens")
-
-    @property
-    def reasoning_tokens(self) -> int:
-        """Completion tokens that were reasoning."""
-        return self._of_completion("reasoning_tokens")
-
-    def counts(self) -> tuple[int, int, int, int, int, int]:
-        """Tokens of prompt, completion, cache reads, cache writes, reasoning and sound: the properties, in one go."""
-        get = self.raw.get
-        cached = written = reasoning = sound = 0
-        of_prompt, of_completion = get("prompt_tokens_details"), get("completion_tokens_details")
-        if of_prompt.__class__ is dict:
-            cached, written = _count(of_prompt.get("cached_tokens")), _count(of_prompt.get("cache_write_tokens"))
-            sound = _count(of_prompt.get("audio_tokens"))
-        if of_completion.__class__ is dict:
-            reasoning = _count(of_completion.get("reasoning_tokens"))
-            sound += _count(of_completion.get("audio_tokens"))
-        if not (cached and written) and not _USUAL.issuperset(self.raw):
-            cached, written = self.cached_tokens, self.cache_write_tokens
-        return _count(get("prompt_tokens")), _count(get("completion_tokens")), cached, written, reasoning, sound
-
-    @property
-    def cost(self) -> Decimal | None:
-        """USD, when the gateway tells; negative or unreadable figures count as not told."""
-        told = _usd(self.raw.get("cost"))
-        return _usd(self._beside) if told is None else told
-
-    def _of_prompt(self, name: str) -> int:
-        return _count(self._dict("prompt_tokens_details").get(name))
-
-    def _of_completion(self, name: str) -> int:
-        return _count(self._dict("completion_tokens_details").get(name))
-
-    def __repr__(self) -> str:
-        return f"Usage(prompt_tokens={self.prompt_tokens}, completion_tokens={self.completion_tokens})"
-
-
-def _count(value: Any) -> int:
-    return value if value.__class__ is int and 0 <= value <= MAX_TOKENS else 0
-
-
-def _usd(value: object) -> Decimal | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e9:
-        return None
-    return Decimal(repr(value))
-
-
-def usage_of(answer: Mapping[str, Any]) -> Usage:
-    """What an answer or chunk tells of its tokens and cost. OpenRouter tells the cost within ``usage``, Infron AI beside it."""
-    usage = answer.get("usage")
-    return Usage(usage if isinstance(usage, dict) else {}, answer.get("cost"))
-
-
 class _Answer(View):
     """What a completion and a chunk have in common."""
 
@@ -310,7 +155,7 @@ class _Answer(View):
 
     @property
     def choices(self) -> list[Choice]:
-        return _views(Choice, self.raw.get("choices"))
+        return views(Choice, self.raw.get("choices"))
 
     @property
     def usage(self) -> Usage:

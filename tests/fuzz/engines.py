@@ -53,8 +53,8 @@ KEYS = st.sampled_from(
     """choices message delta content text type tool_calls function name arguments id index role refusal reasoning finish_reason
     usage cost prompt_tokens completion_tokens error code metadata error_type availability retryable retry_after headers model
     data pricing prompt completion image request context_length architecture input_modalities top_provider created object
-    supported_parameters expiration_date description invoke_name sale_input_cost sale_output_cost retail_input_cost retail_output_cost
-    input_token_limit output_token_limit output_modalities discount""".split()  # noqa: SIM905
+    supported_parameters expiration_date description invoke_name sale_input_cost sale_output_cost retail_input_cost
+    retail_output_cost input_token_limit output_token_limit output_modalities discount""".split()  # noqa: SIM905
 )
 _VALUES = st.recursive(
     st.none()

@@ -35,11 +35,13 @@ from routerkit.core.streaming import Ended
 from routerkit.environment import PREFIXES, VARIABLES
 from routerkit.errors import ConfigurationError, RouterKitError, StreamInterruptedError
 from routerkit.transport.http1 import Body, MalformedError, TruncatedError, parse_head
-from routerkit.types.completion import Completion, Usage, View
+from routerkit.types.completion import Completion
 from routerkit.types.policy import RetryPolicy, Timeouts
 from routerkit.types.request import ChatRequest
 from routerkit.types.settings import Settings
+from routerkit.types.tokens import Usage
 from routerkit.types.verdict import Sent
+from routerkit.types.view import View
 
 KEY = "sk-test-1234567890"
 MODEL = "a/one"

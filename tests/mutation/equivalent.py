@@ -14,8 +14,8 @@ _FASTER = "another way to the same events: only the speed differs"
 _LISTED = "that status has a row of its own in STATUSES, so it never comes here"
 _NEUTRAL = "of a neutral sample nobody looks at the time"
 _UNREAD = "of a place that has an obstacle the words are not read"
-_ENDS = "a cooldown always ends"
 _CASE = "float() reads both"
+_HEADER = "names of headers have no case"
 _ZIPPED = "they are equally many by construction"
 
 _PERMIT = (
@@ -190,30 +190,52 @@ EQUIVALENT: dict[str, dict[tuple[str, str, str], str]] = {
             'return float("INF") if model is None or gateway is None else max(model, gateway)',
         ): _CASE,
         (
-            "_ends",
-            'return max(float("inf") if refusal.retry_at is None else refusal.retry_at for refusal in resting)',
-            'return max(float("inf") if (refusal.retry_at is None) and False else refusal.retry_at for refusal in resting)',
-        ): _ENDS,
-        (
-            "_ends",
-            'return max(float("inf") if refusal.retry_at is None else refusal.retry_at for refusal in resting)',
-            "return max(float(None) if refusal.retry_at is None else refusal.retry_at for refusal in resting)",
-        ): _ENDS,
-        (
-            "_ends",
-            'return max(float("inf") if refusal.retry_at is None else refusal.retry_at for refusal in resting)',
-            'return max(float("XXinfXX") if refusal.retry_at is None else refusal.retry_at for refusal in resting)',
-        ): _ENDS,
-        (
-            "_ends",
-            'return max(float("inf") if refusal.retry_at is None else refusal.retry_at for refusal in resting)',
-            'return max(float("INF") if refusal.retry_at is None else refusal.retry_at for refusal in resting)',
-        ): _ENDS,
-        (
             "_last",
             'last = max(refusals, key=lambda refusal: float("inf") if refusal.retry_at is None else refusal.retry_at)',
             'last = max(refusals, key=lambda refusal: float("INF") if refusal.retry_at is None else refusal.retry_at)',
         ): _CASE,
+    },
+    "router": {
+        (
+            "Router._reach",
+            'return Access(gateway, {"Content-Type": "application/json", **settings.headers(gateway)}, keys, catalog)',
+            'return Access(gateway, {"content-type": "application/json", **settings.headers(gateway)}, keys, catalog)',
+        ): _HEADER,
+        (
+            "Router._reach",
+            'return Access(gateway, {"Content-Type": "application/json", **settings.headers(gateway)}, keys, catalog)',
+            'return Access(gateway, {"CONTENT-TYPE": "application/json", **settings.headers(gateway)}, keys, catalog)',
+        ): _HEADER,
+        (
+            "Router.models",
+            "return found[0] if len(found) == 1 else tuple(model for models in found for model in models)",
+            "return found[0] if (len(found) == 1) and False else tuple(model for models in found for model in models)",
+        ): "of a single gateway they are the same: only the speed differs",
+        (
+            "Router.model",
+            'for candidate in plan.named(self.settings, ChatRequest.build("", model=model, fallback_models=())).targets:',
+            'for candidate in plan.named(self.settings, ChatRequest.build("", model=model, fallback_models=None)).targets:',
+        ): "what the call does not name is passed over",
+        (
+            "Router.model",
+            'for candidate in plan.named(self.settings, ChatRequest.build("", model=model, fallback_models=())).targets:',
+            'for candidate in plan.named(self.settings, ChatRequest.build("", model=model, )).targets:',
+        ): "what the call does not name is passed over",
+        (
+            "Router.model",
+            'for candidate in plan.named(self.settings, ChatRequest.build("", model=model, fallback_models=())).targets:',
+            'for candidate in plan.named(self.settings, ChatRequest.build("XXXX", model=model, fallback_models=())).targets:',
+        ): "nobody is sent that message",
+        (
+            "Router._in_order",
+            "return plan.in_order(self.strategy, candidates, self.outlook(request, counted=False))",
+            "return plan.in_order(self.strategy, candidates, self.outlook(request, counted=None))",
+        ): _FALSY,
+        (
+            "Router._read_each",
+            "first: APIError | DeadlineExceededError | None = None",
+            'first: APIError | DeadlineExceededError | None = ""',
+        ): "where none failed, nobody looks for the first error",
     },
     "retry": {
         (

@@ -26,10 +26,10 @@ from routerkit.core.strategies import (
     strategy_of,
 )
 from routerkit.testing import VirtualRuntime
-from routerkit.types.completion import Usage
 from routerkit.types.model import Model, Pricing
 from routerkit.types.request import ChatRequest
 from routerkit.types.route import Candidate, Origin, Target
+from routerkit.types.tokens import Usage
 
 IDS = ["a/one", "b/two", "c/three", "d/four", "e/five"]
 TARGETS = [Target(gateway, model) for gateway in ("here", "there") for model in IDS]

@@ -60,7 +60,7 @@ def test_what_only_resembles_it_is_an_error(prefix: str, variable: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         settings_from({prefix + variable: KEY, f"{prefix}API_KEY": OTHER})
     told = str(caught.value)
-    assert variable.strip("\n\u200b")[:8] in told or "Tenant(name=" in told
+    assert "TENANT" in told or "Tenant(name=" in told
     assert told.isprintable()
     assert leaks([*said_by(caught.value), *shown_by(caught.value)]) == []
 

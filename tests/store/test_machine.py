@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from fractions import Fraction
 from typing import ClassVar
 
@@ -40,10 +39,10 @@ class RedisMachine(StoreMachine):
 
 
 @pytest.fixture(params=[RedisCounter, AsyncRedisCounter])
-def machine(request: pytest.FixtureRequest, server: Server) -> Iterator[type[RedisMachine]]:
+def machine(request: pytest.FixtureRequest, server: Server) -> type[RedisMachine]:
     RedisMachine.server, RedisMachine.kind = server, request.param
-    yield RedisMachine
+    return RedisMachine
 
 
 def test_any_history_in_redis(machine: type[RedisMachine]) -> None:
-    run_state_machine_as_test(machine, settings=settings(max_examples=25, stateful_step_count=40))
+    run_state_machine_as_test(machine, settings=settings(max_examples=15, stateful_step_count=40))
