@@ -84,6 +84,9 @@ def _quiet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     gc.freeze()  # what others left is none of its business here
     gc.disable()  # it runs when it is told to
     yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # of connections whose loop was closed under them
+        gc.collect()
     gc.enable()
     gc.unfreeze()
 

@@ -11,11 +11,12 @@ from routerkit import NoEligibleModelError, RetryPolicy, Timeouts
 from routerkit.testing import replies as r
 from routerkit.types.event import BreakerState
 from routerkit.types.route import Origin
-from tests.support.core import HOST, KEY, A, B, C, Told, World, asking
+from tests.support.core import HOST, KEY, A, B, C, Told, World, after, asking
 
 SMALL, LARGE, UNTOLD = "x/small", "x/large", "x/untold"
 TOO_LONG = r.error(400, message="This model's maximum context length is 10 tokens")
 FREE = {"prompt": "0", "completion": "0"}
+FIVE = {"Retry-After": "5"}
 
 
 def entry(model: str, **more: Any) -> dict[str, Any]:
@@ -192,7 +193,7 @@ def test_a_catalogue_is_waited_for_ten_seconds_at_most() -> None:
     told = world.ask(timeouts=Timeouts(total=100))
     assert told.gives == "ModelNotFoundError"
     assert "could not be read" in told.skipped["the catalogue"]
-    assert world.runtime.now - before <= 10.1
+    assert world.runtime.now - before == pytest.approx(10, abs=0.1)
 
 
 def test_or_half_of_what_is_left() -> None:
@@ -288,6 +289,39 @@ def test_a_rest_that_is_almost_over_is_sat_out_to_its_end_and_no_longer() -> Non
     world.ask(timeouts=Timeouts(total=3), fallback_models=[B])
     world.runtime.advance(9.5)
     assert world.ask().waits == [0.53]
+
+
+@pytest.mark.parametrize(
+    ("code", "reply"),
+    [
+        ("rate_limited", r.error(429, headers=FIVE)),
+        ("capacity_exhausted", r.json_body({"error": {"availability": {"code": "capacity_exhausted"}}}, 429, FIVE)),
+        ("overloaded", r.error(503, headers=FIVE)),
+        (
+            "in_flight_budget",
+            r.json_body({"error": {"metadata": {"limit_source": "openrouter_in_flight_budget"}}}, 402, FIVE),
+        ),
+        ("not_an_api", r.error(502, "<html>", headers=FIVE)),
+        ("edge_error", r.error(522, "<html>", headers=FIVE)),
+        ("edge_error_sent", r.error(520, "<html>", headers=FIVE)),
+    ],
+)
+def test_rests_that_are_sat_out(code: str, reply: Any) -> None:
+    world = World()
+    world.script(A, reply, r.completion("Fine"))
+    assert world.ask(timeouts=Timeouts(total=3), fallback_models=[B]).attempts[0].endswith(code)
+    told = world.ask()
+    assert (told.gives, len(told.waits)) == ("Fine", 1)
+
+
+def test_with_more_than_a_second_left_another_attempt_makes_sense() -> None:
+    """However long the call may take."""
+    world = World()
+    world.script(A, after(98.5, r.error(500)))
+    world.script(C, after(99.5, r.error(500)))
+    patient = Timeouts(total=100, first_byte=100)
+    assert world.ask(timeouts=patient, fallback_models=[B]).gives == f"Hello from {B}"
+    assert world.ask(model=C, timeouts=patient, fallback_models=[B]).gives == "DeadlineExceededError"
 
 
 def test_as_long_as_the_longest_wait_allowed() -> None:

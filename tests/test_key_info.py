@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from decimal import Decimal
+from email.utils import format_datetime
 from typing import Any
 
 import attrs
@@ -13,6 +15,7 @@ from routerkit import (
     APIConnectionError,
     APITimeoutError,
     AuthenticationError,
+    BadRequestError,
     DeadlineExceededError,
     InternalServerError,
     InvalidRequestError,
@@ -281,3 +284,52 @@ def test_what_holds_the_key_itself_is_left_out() -> None:
     info = read(label=f"key {KEY}", limit_reset=KEY, expires_at=KEY, rate_limit={"requests": 1, "interval": KEY})
     assert KEY not in f"{info!r} {info} {info.to_dict()}"
     assert (info.label, info.rate_limit) == (None, RateLimit(1))
+
+
+def test_what_a_gateway_repeats_of_the_key_is_nowhere_in_what_it_told() -> None:
+    notes = ["fine", f"key {KEY}", {"deep": [{KEY: 1}, KEY]}]
+    info = World({**TOLD, "notes": notes}, {**CREDITS, "of": KEY}).ask()
+    told = {"deep": [{"<redacted>": 1}, "<redacted>"]}
+    assert info.raw["key"] == {**TOLD, "notes": ["fine", "key <redacted>", told]}
+    assert info.raw["credits"] == {**CREDITS, "of": "<redacted>"}
+
+
+@pytest.mark.parametrize("nested", [lambda inner: [inner], lambda inner: {"in": inner}], ids=["lists", "objects"])
+def test_nonsense_in_nonsense_is_left_out(nested: Any) -> None:
+    """As deep as twenty things in one another is kept."""
+    kept: Any = "end"
+    for _ in range(19):
+        kept = nested(kept)
+    assert World({"x": kept}).ask().raw["key"] == {"x": kept}
+    assert "end" not in repr(World({"x": nested(kept)}).ask().raw["key"])
+
+
+def test_an_error_repeats_no_key_however_it_looks() -> None:
+    world = World(key=r.error(400, message="swordfish may not do that"))
+    credential = Credential(Secret("swordfish"), GATEWAY.base_url)
+    with pytest.raises(BadRequestError, match="<redacted> may not do that"):
+        world.virtual.run(read_key_info(GATEWAY, credential, Timeouts(), world.virtual.runtime))
+
+
+def test_without_a_key_there_is_no_fingerprint() -> None:
+    world = World({"label": "open"})
+    _, info = world.virtual.run(read_key_info(GATEWAY, None, Timeouts(), world.virtual.runtime))
+    assert (info.fingerprint, info.label) == ("", "open")
+    assert [request.header("authorization") for request in world.virtual.requests] == [None, None]
+
+
+def test_a_limit_of_nothing_is_known() -> None:
+    assert read(limit=0, usage=0).limit == read(limit=0, usage=0).usage == 0
+
+
+def test_json_is_asked_for() -> None:
+    world = World()
+    world.ask()
+    assert {request.header("accept") for request in world.virtual.requests} == {"application/json"}
+
+
+def test_when_to_come_back_may_be_a_date() -> None:
+    world = World()
+    back = format_datetime(datetime.fromtimestamp(world.virtual.runtime.wall() + 30, timezone.utc), usegmt=True)
+    world.answer("/key", r.error(429, headers={"Retry-After": back}))
+    assert world.error(RateLimitError).retry_after == pytest.approx(30, abs=1)

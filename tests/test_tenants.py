@@ -13,7 +13,10 @@ from routerkit.core.router import Router
 from routerkit.tenancy import settings_for
 from routerkit.testing import ScriptedTransport, VirtualRuntime
 from routerkit.testing import replies as r
+from routerkit.types.gateway import Gateway
+from routerkit.types.limits import Budget, Limits
 from routerkit.types.policy import Timeouts
+from routerkit.types.secret import Secret
 from routerkit.types.settings import Settings
 from routerkit.types.tenant import Tenant
 from tests.support.core import HOST, A, B, C, World, asking
@@ -165,6 +168,19 @@ def test_a_tenant_with_keys_for_one_gateway_is_asked_there_only() -> None:
     assert [gateway.name for gateway in settings_for(settings, "both").gateways] == ["openrouter", "infron"]
 
 
+def test_where_no_key_is_needed_every_tenant_is_asked() -> None:
+    near, open_one = (
+        Gateway(name="near", base_url="http://127.0.0.1:1/v1", key_required=True),
+        "https://open.example/v1",
+    )
+    far = Gateway(name="far", base_url=open_one, key_required=False)
+    shared = settings_from({}, gateways=["openrouter", near, far], tenants=[Tenant("acme", ACME), Tenant("free")])
+    assert [gateway.name for gateway in settings_for(shared, "free").gateways] == ["near", "far"]
+    assert [gateway.name for gateway in settings_for(shared, "acme").gateways] == ["openrouter", "near", "far"]
+    pretending = settings_from({}, gateways=["openrouter", near], tenants=[Tenant("free")], dev_mode=True)
+    assert [gateway.name for gateway in settings_for(pretending, "free").gateways] == ["openrouter", "near"]
+
+
 # --- no tenant by accident ---
 
 
@@ -196,7 +212,7 @@ def test_names_are_exact(name: Any) -> None:
 
 def test_a_tenants_client_leads_to_no_other() -> None:
     mine = settings_for(settings(tenants=TENANTS), "acme")
-    with pytest.raises(ConfigurationError, match="this client has no tenants"):
+    with pytest.raises(ConfigurationError, match=r"^this client has no tenants$"):
         settings_for(mine, "globex")
 
 
@@ -257,6 +273,52 @@ def test_arguments_win_over_the_environment() -> None:
     assert shared.tenants["acme"].fallback_models == ("b/two", "c/three")
     assert revealed(shared.tenants["acme"]) == {"openrouter": [ACME]}
     assert settings({**ENVIRONMENT, "OPENROUTER_API_KEY": ACME}, tenants=[]).tenants == {}
+
+
+def test_what_an_argument_says_is_not_taken_from_the_environment() -> None:
+    limits, budget = Limits(requests_per_minute=5), Budget("5")
+    given = Tenant("acme", GLOBEX, fallback_models=["x/mine"], limits=limits, budget=budget)
+    (acme,) = settings(ENVIRONMENT, tenants=[given]).tenants.values()
+    assert settings_for(settings(ENVIRONMENT, tenants=[given]), "acme").keys["openrouter"][0].reveal() == GLOBEX
+    assert (acme.default_model, acme.fallback_models) == ("a/one", ("x/mine",))
+    assert (acme.limits, acme.budget) == (limits, budget)
+
+
+def test_two_variables_with_keys_are_one_list() -> None:
+    environment = {"OPENROUTER_TENANT_A_API_KEY": ACME, "OPENROUTER_TENANT_A_API_KEYS": f"{GLOBEX},{ACME}"}
+    assert revealed(settings(environment).tenants["a"]) == {"openrouter": [ACME, GLOBEX]}
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["1", "2", "3"], []),
+        (["acme", "7"], []),
+        (
+            ["2", "5"],
+            [f"no OPENROUTER_TENANT_{n}_… is set, though there are tenants with higher numbers" for n in (3, 4)],
+        ),
+        (["1", "01"], ["tenants '01' and '1' are two, though the number is the same"]),
+    ],
+)
+def test_what_is_probably_a_slip_is_logged(names: list[str], told: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    settings({f"OPENROUTER_TENANT_{name.upper()}_API_KEY": f"sk-{name}-1234567890" for name in names})
+    assert [record.getMessage() for record in caplog.records] == told
+
+
+def test_two_tenants_with_one_key_are_logged_without_it(caplog: pytest.LogCaptureFixture) -> None:
+    settings(tenants=[Tenant("a", ACME), Tenant("b", [GLOBEX, ACME]), Tenant("c", "sk-other-1234567890")])
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        f"tenants 'a' and 'b' have the same key (…{Secret(ACME).fingerprint}): one bill, one limit"
+    )
+
+
+def test_the_error_that_names_a_variable_names_one_that_can_be() -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"^tenant 'big-corp' has no OpenRouter API key: pass Tenant\(api_key=\)"
+    ):
+        settings(tenants=[Tenant("big-corp")])
 
 
 @pytest.mark.parametrize(

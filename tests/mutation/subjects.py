@@ -55,6 +55,8 @@ SUBJECTS = {
             ("tests/test_itinerary.py", "tests/test_call.py", "tests/test_patience.py", *_SEVERAL),
             ("itinerary.MIN_USEFUL", "itinerary.CATALOG_PATIENCE", "itinerary._WAITABLE"),
         ),
+        Subject("access", ("tests/test_keys.py", "tests/test_router.py")),
+        Subject("ladder", ("tests/test_call.py", "tests/test_patience.py", "tests/test_itinerary.py", *_SEVERAL)),
         Subject("router", ("tests/test_router.py", "tests/test_call.py", "tests/test_key_info.py", *_SEVERAL)),
         Subject(
             "strategies",
@@ -72,7 +74,7 @@ SUBJECTS = {
             ("pricing.JUMP", "pricing.PER_IMAGE"),
         ),
         Subject("listing", ("tests/test_listing.py",), ("listing.PER_UNIT", "listing._MODALITIES")),
-        Subject("key_info", ("tests/test_key_info.py",), ("key_info.MAX_MONEY", "key_info._REFUSED")),
+        Subject("key_info", ("tests/test_key_info.py",), ("key_info._REFUSED",)),
     )
 }
 

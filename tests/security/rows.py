@@ -206,6 +206,7 @@ ROWS: dict[str, Row] = {
             "test_tenants.py::test_a_tenant_has_its_own_keys_and_no_others_whatever_befalls_them",
             "test_tenants.py::test_a_catalogue_refused_to_one_key_is_not_refused_to_another",
             "test_tenants.py::test_a_strategy_that_needs_the_catalogue_is_not_lamed_by_a_siblings_key",
+            "test_tenants.py::test_a_key_that_was_refused_does_not_stand_for_those_that_were_not",
             "test_keys.py::test_nor_is_it_taken_for_a_tenants_name",
             "tests/test_tenants.py::test_the_clients_own_key_stands_in_for_nobodys",
             "tests/test_tenants_facades.py::test_what_befalls_one_tenants_key_the_other_does_not_notice",

@@ -82,6 +82,8 @@ def watch(event, arguments):
         probe = event == "socket.bind" and arguments[1][0] == "::1"  # urllib3 asks whether there is IPv6
         if event not in quiet and not probe:
             events.append(f"{event} {arguments[1:]}")
+    if event in ("os.mkdir", "os.rename", "os.link", "os.symlink", "os.chmod", "tempfile.mkstemp"):
+        events.append(f"{event} {arguments}")
     if event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+"):
         events.append(f"open {arguments[0]} {arguments[1]}")
 sys.addaudithook(watch)
@@ -95,6 +97,11 @@ for name in routerkit.__all__:
 client = routerkit.Client(api_key="sk-test-1234567890", base_url="https://gateway.example/v1")
 routerkit.AsyncClient(api_key="sk-test-1234567890", base_url="https://gateway.example/v1")
 repr(client.health()); client.close()
+tenants = [routerkit.Tenant("acme", {"openrouter": "sk-test-1234567890", "infron": ["sk-test-2345678901", "sk-test-3456789012"]})]
+for kind in (routerkit.Client, routerkit.AsyncClient):
+    several = kind(gateways=["openrouter", "infron"], tenants=tenants, strategy="performance_optimized", performance_cache=True)
+    repr([several.tenant("acme").health(), several.usage(), several.stats(), several.with_options(timeout=5)])
+    del several  # no call was made: there is nothing to keep
 print(events)
 """
 

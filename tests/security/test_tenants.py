@@ -167,6 +167,19 @@ def test_a_strategy_that_needs_the_catalogue_is_not_lamed_by_a_siblings_key(faca
         unharmed(globex, model=None)
 
 
+@each_facade
+def test_a_key_that_was_refused_does_not_stand_for_those_that_were_not(facade: str, server: FaultServer) -> None:
+    """Of several, that is: the list of models is had with whichever may have it."""
+    server.catalog = refusing(ACME, r.error(401), r.json_body({"data": r.CATALOG}))
+    server.default = refusing(ACME, r.error(401))
+    options = {"tenants": [Tenant("acme", [ACME, ACME + "-2"]), Tenant("globex", GLOBEX)]}
+    with FACADES[facade](**{**shared(server), **options}) as caller:
+        acme = caller.tenant("acme")
+        assert [str(attempt.verdict) for attempt in acme.complete(PROMPT).route.attempts] == ["authentication", "ok"]
+        assert len(acme.models()) == len(r.CATALOG)
+    assert {request.api_key for request in server.requests} <= {ACME, ACME + "-2"}
+
+
 # --- who else there is ---
 
 

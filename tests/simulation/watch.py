@@ -105,6 +105,7 @@ class Watch:
     def after(self, flow: Flow) -> None:
         """I8."""
         number = flow.process.number
+        flow.process.router.health.states()  # what an attempt gave back without a lock is taken back when somebody looks
         states = self._now_states(number)
         if states == self._states[number]:
             return

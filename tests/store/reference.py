@@ -12,7 +12,7 @@ from typing import Any
 
 import attrs
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from routerkit.core.limits import Charge, Denial, Grant, Kind
 from tests.store.counters import MemoryCounter, day, money, rate, slots
@@ -25,7 +25,9 @@ CAPS = {
     ("money", "daily"): 20,
     ("money", "total"): 60,
 }
+DAY = 86_400
 COST = st.integers(0, 7)
+COSTS = st.lists(st.integers(0, 9), min_size=3, max_size=3)
 CHARGE = st.one_of(
     st.builds(rate, st.just(6), st.integers(0, 7)),
     st.builds(rate, st.just(11), st.integers(0, 12), st.just("tpm")),
@@ -147,7 +149,6 @@ class Reference:
 class StoreMachine(RuleBasedStateMachine):
     """Any history. Subclasses name the store."""
 
-    grants = Bundle("grants")
     tolerance = Fraction(1, 1_000_000)
     soon = True
     """Whether what is settled soon counts with the next admission."""
@@ -158,6 +159,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.reference = Reference()
         self.began = self.read()
         self.passed = Fraction(0)
+        self.unsettled: list[Open] = []
         self.settled: list[Grant] = []
 
     def make(self) -> MemoryCounter:
@@ -170,26 +172,27 @@ class StoreMachine(RuleBasedStateMachine):
     def tick(self) -> None:
         self.reference.now = self.read() - self.began + self.passed
 
-    @rule(seconds=st.sampled_from([0.000001, 0.25, 1, 5, 10, 31, 61, 600]))
+    @rule(seconds=st.sampled_from([0.000001, 0.25, 1, 5, 10, 19, 31, 61, 600, DAY]))
     def wait(self, seconds: float) -> None:
-        self.counter.elapse(seconds)
+        if seconds == DAY:
+            self.counter.next_day()
+            self.reference.day += 1
+        else:
+            self.counter.elapse(seconds)
         self.passed += Fraction(str(seconds))
         self.tick()
 
-    @rule()
-    def next_day(self) -> None:
-        self.counter.next_day()
-        self.passed += 86_400
-        self.reference.day += 1
-        self.tick()
-
     @rule(
-        target=grants,
-        charges=st.lists(CHARGE, max_size=4),
-        owner=st.sampled_from(["", "acme"]),
+        charges=st.lists(CHARGE, min_size=1, max_size=3),
+        owner=st.sampled_from(["", "", "", "acme"]),
         lease=st.sampled_from([20, 100]),
+        times=st.integers(1, 8),
     )
-    def admit(self, charges: list[Charge], owner: str, lease: int) -> Any:
+    def admit(self, charges: list[Charge], owner: str, lease: int, times: int) -> None:
+        for _ in range(times):
+            self.admit_once(charges, owner, lease)
+
+    def admit_once(self, charges: list[Charge], owner: str, lease: int) -> None:
         self.tick()
         wait, fits = self.reference.wait(owner, charges), self.reference.fits(owner, charges)
         made = self.counter.admit(*charges, owner=owner, lease=lease)
@@ -197,8 +200,8 @@ class StoreMachine(RuleBasedStateMachine):
             assert isinstance(made, Grant) == (fits and wait <= 0), (made, float(wait), fits)
         if isinstance(made, Denial):
             self.check(made, owner, charges)
-            return multiple()
-        return self.reference.charge(owner, made, Fraction(lease))
+        else:
+            self.unsettled.append(self.reference.charge(owner, made, Fraction(lease)))
 
     def check(self, denial: Denial, owner: str, charges: list[Charge]) -> None:
         """What is told is true."""
@@ -216,14 +219,19 @@ class StoreMachine(RuleBasedStateMachine):
         if denial.retry_after is not None:
             assert 0 <= denial.retry_after <= (60 if asked.kind is Kind.RATE else 86_400)
 
-    @rule(opened=consumes(grants), costs=st.lists(st.integers(0, 9), min_size=4, max_size=4), plan=st.integers(0, 2))
+    @rule(data=st.data(), share=st.sampled_from([1, 2, 3]), plan=st.integers(0, 2))
+    def settle_some(self, data: st.DataObject, share: int, plan: int) -> None:
+        for opened in self.unsettled[::share]:
+            self.unsettled.remove(opened)
+            self.settle(opened, data.draw(COSTS), plan)
+
     def settle(self, opened: Open, costs: list[int], plan: int) -> None:
         self.tick()
         charges = opened.grant.charges
         if plan == 0:
-            costs = [0] * 4
+            costs = [0] * 3
         elif plan == 1:
-            costs = [each.cost for each in charges] + [0] * 4
+            costs = [each.cost for each in charges] + [0] * 3
         costs = costs[: len(charges)]
         if self.soon and plan == 1:
             self.counter.store.settle_soon(opened.grant, costs)
