@@ -369,6 +369,16 @@ def pricing(**more: str) -> Pricing:
         ),
         (pricing(prompt="0", completion="0", request="1"), [pricing(prompt="1", completion="1")], False),
         (pricing(prompt="0", completion="0", request="1"), [pricing(prompt="1", completion="1", request="1")], True),
+        (
+            pricing(prompt="1", completion="5"),
+            [pricing(prompt="1", completion="5", internal_reasoning="3")],
+            False,
+        ),
+        (
+            pricing(prompt="1", completion="3", internal_reasoning="4"),
+            [pricing(prompt="1", completion="5")],
+            True,
+        ),
         (pricing(prompt="0"), [pricing(prompt="1", completion="1")], False),
         (pricing(prompt="0", completion="0"), [pricing(prompt="1")], False),
         (pricing(prompt="0", completion="0"), [], False),

@@ -279,6 +279,9 @@ def test_a_price_that_was_or_is_unknown_has_not_jumped() -> None:
 
 def test_a_model_that_is_new_has_not_jumped() -> None:
     assert price_jumps({}, [model(prompt="9")]) == ()
+    before = {name: model(name, prompt="1") for name in ("b/same", "c/dear")}
+    now = [model("a/new", prompt="9"), model("b/same", prompt="1"), model("c/dear", prompt="9")]
+    assert [jump.model for jump in price_jumps(before, now)] == ["c/dear"], "the others are passed over"
 
 
 def test_jumps_are_told_in_the_order_of_the_catalogue() -> None:

@@ -91,7 +91,24 @@ def test_answers_of_one_model_add_up(accounts: Accounts) -> None:
     for _ in range(3):
         record(accounts, (A, OK), usage=USAGE, cost="0.1")
     (row,) = accounts.usage().rows
-    assert (row.answers, row.prompt_tokens, row.cached_tokens, row.cost) == (3, 300, 180, Decimal("0.3"))
+    assert (row.answers, row.prompt_tokens, row.completion_tokens, row.cost) == (3, 300, 60, Decimal("0.3"))
+    assert (row.cached_tokens, row.cache_write_tokens, row.reasoning_tokens, row.audio_tokens) == (180, 90, 45, 21)
+
+
+@pytest.mark.parametrize(
+    ("details", "name"),
+    [
+        ({"prompt_tokens_details": {"cached_tokens": 5}}, "cached_tokens"),
+        ({"prompt_tokens_details": {"cache_write_tokens": 5}}, "cache_write_tokens"),
+        ({"prompt_tokens_details": {"audio_tokens": 5}}, "audio_tokens"),
+        ({"completion_tokens_details": {"reasoning_tokens": 5}}, "reasoning_tokens"),
+    ],
+)
+def test_each_kind_of_token_counts_by_itself(accounts: Accounts, details: dict[str, Any], name: str) -> None:
+    record(accounts, (A, OK), usage={"prompt_tokens": 10, "completion_tokens": 10, **details})
+    told = accounts.usage().total.to_dict()
+    kinds = ("cached_tokens", "cache_write_tokens", "reasoning_tokens", "audio_tokens")
+    assert {kind: told[kind] for kind in kinds if told[kind]} == {name: 5}
 
 
 def test_an_answer_of_unknown_cost_is_told_apart_from_a_free_one(accounts: Accounts) -> None:
@@ -123,6 +140,11 @@ def test_a_call_without_any_attempt_used_nothing(accounts: Accounts) -> None:
     record(accounts, error="NoEligibleModelError")
     assert accounts.usage() == UsageReport()
     assert accounts.stats().failed == {"NoEligibleModelError": 1}
+
+
+def test_a_failure_that_cost_nothing_leaves_no_row(accounts: Accounts) -> None:
+    record(accounts, (A, LIMITED), error="RateLimitError")
+    assert accounts.usage() == UsageReport()
 
 
 def test_nonsense_in_the_counts_is_nothing(accounts: Accounts) -> None:
@@ -238,6 +260,15 @@ def test_how_a_call_went(accounts: Accounts) -> None:
     assert stats.attempts == {"rate_limited": 2, "ok": 1}
 
 
+def test_calls_add_up(accounts: Accounts) -> None:
+    for duration in (1.0, 2.5):
+        record(accounts, (A, LIMITED), (B, OK), duration=duration, waits=(0.5,))
+    record(accounts, (B, OK), duration=0.5)
+    stats = accounts.stats()
+    assert (stats.calls, stats.fell_back, stats.waits, stats.waited) == (3, 2, 2, 1.0)
+    assert (stats.duration, stats.duration_max) == (4.0, 2.5)
+
+
 def test_calls_that_failed_count_by_the_class_of_their_error(accounts: Accounts) -> None:
     for error in ("RateLimitError", "RateLimitError", "AllModelsFailedError"):
         record(accounts, (A, LIMITED), error=error)
@@ -287,6 +318,15 @@ def test_beyond_so_many_rows_models_are_counted_together(accounts: Accounts, mon
     for model in ("a", "b", "c", "d", "a", "c"):
         record(accounts, (Target("openrouter", model), OK), cost="1")
     assert {row.model: row.answers for row in accounts.usage().rows} == {"a": 2, "b": 1, "other": 3}
+
+
+def test_one_tenants_models_leave_anothers_rows_alone(accounts: Accounts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_ROWS", 2)
+    for tenant, models in (("acme", "abcd"), ("bolt", "abc")):
+        for model in models:
+            record(accounts, (Target("openrouter", model), OK), tenant=tenant, cost="1")
+    for tenant, others in (("acme", 2), ("bolt", 1)):
+        assert {row.model: row.answers for row in accounts.usage(tenant).rows} == {"a": 1, "b": 1, "other": others}
 
 
 def test_threads_lose_nothing(accounts: Accounts) -> None:

@@ -90,17 +90,22 @@ local function keeps(kind, period)
   return 2 * DAY
 end
 
+local function save_level(key, volume)
+  redis.call('HSET', key, 'l', text(volume), 't', text(now))
+  redis.call('EXPIRE', key, 120)
+end
+
 local function leaked(key, cap)
   local found = fields(key, 'l', 't')
   if not found[1] or not found[2] then
     return 0
   end
-  return math.max(0, math.min(found[1], cap * MINUTE) - math.max(0, now - found[2]) * cap)
-end
-
-local function save_level(key, volume)
-  redis.call('HSET', key, 'l', text(volume), 't', text(now))
-  redis.call('EXPIRE', key, 120)
+  local volume = math.min(found[1], cap * MINUTE)
+  if found[2] > now then -- the clock has jumped back: from here on it leaks again
+    save_level(key, volume)
+    return volume
+  end
+  return math.max(0, volume - (now - found[2]) * cap)
 end
 
 local function load_count(key)

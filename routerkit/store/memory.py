@@ -123,10 +123,13 @@ class MemoryStore:
         key = _key(charge, owner)
         state = changed.get(key) or self._states.get(key)
         made: _State | Denial
-        if charge.kind is Kind.RATE:
-            made = pour(charge, cast("Level | None", state), at)
-        else:
+        if charge.kind is not Kind.RATE:
             made = take(charge, cast("Count | None", state), wall)
+        else:
+            level = cast("Level | None", state)
+            if level is not None and level.at > at:  # the clock has jumped back: from here on it leaks again
+                self._states[key] = level = level._replace(at=at)
+            made = pour(charge, level, at)
         if isinstance(made, Denial):
             denials.append(made)
             return 0

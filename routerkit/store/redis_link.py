@@ -31,7 +31,7 @@ MAX_IDLE = 64
 _UNABLE = re.compile(
     r"\b(LOADING|READONLY|OOM|BUSY|MOVED|ASK|TRYAGAIN|CLUSTERDOWN|MASTERDOWN|MISCONF|NOREPLICAS|CROSSSLOT|NOSCRIPT)\b"
 )
-_DENIED = re.compile(r"\b(NOAUTH|WRONGPASS|NOPERM)\b")
+_DENIED = re.compile(r"\b(NOAUTH|WRONGPASS|NOPERM|ACL failure)\b")
 _UNTOLD: dict[str, Any] = (
     {"driver_info": None}
     if "driver_info" in inspect.signature(AbstractConnection.__init__).parameters
@@ -51,6 +51,9 @@ class Provider(CredentialProvider):  # type: ignore[misc]  # of what type is not
     def get_credentials(self) -> tuple[str] | tuple[str, str]:
         login = self._login
         return (login.password,) if login.user is None else (login.user, login.password)
+
+    async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
+        return self.get_credentials()
 
 
 def options_of(login: Login | None, seconds: float) -> dict[str, Any]:

@@ -416,7 +416,8 @@ class Exchange:
         progress = self._progress
         try:
             async with timeout_at(until) as timer:
-                progress.timer = timer
+                # Needed up to the head of the answer; later it would keep the task alive, and what the task holds, with the stream.
+                progress.timer = None if progress.sent is Sent.RESPONDED else timer
                 return await operation()
         except _ERRORS as error:
             if (

@@ -237,6 +237,45 @@ EQUIVALENT: dict[str, dict[tuple[str, str, str], str]] = {
             'first: APIError | DeadlineExceededError | None = ""',
         ): "where none failed, nobody looks for the first error",
     },
+    "pricing": {
+        (
+            "price_jumps",
+            "if len(found) >= MAX_JUMPS:",
+            "if len(found) > MAX_JUMPS:",
+        ): "what is too many is cut off all the same",
+    },
+    "usage": {
+        (
+            "_Tally.merge",
+            "self.durations = [ours + theirs for ours, theirs in zip(self.durations, other.durations, strict=True)]",
+            "self.durations = [ours + theirs for ours, theirs in zip(self.durations, other.durations, strict=None)]",
+        ): _ZIPPED,
+        (
+            "_Tally.merge",
+            "self.durations = [ours + theirs for ours, theirs in zip(self.durations, other.durations, strict=True)]",
+            "self.durations = [ours + theirs for ours, theirs in zip(self.durations, other.durations, )]",
+        ): _ZIPPED,
+        (
+            "_Tally.merge",
+            "self.durations = [ours + theirs for ours, theirs in zip(self.durations, other.durations, strict=True)]",
+            "self.durations = [ours + theirs for ours, theirs in zip(self.durations, other.durations, strict=False)]",
+        ): _ZIPPED,
+        (
+            "_Tally.add",
+            "if duration > self.duration_max:",
+            "if duration >= self.duration_max:",
+        ): "the maximum is the same",
+        (
+            "Accounts.usage",
+            'rows.sort(key=lambda row: (row.tenant or "", row.gateway, row.model))',
+            'rows.sort(key=lambda row: (row.tenant or "XXXX", row.gateway, row.model))',
+        ): "a client has tenants or none",
+        (
+            "Accounts._row",
+            "if self._counts.get(tenant, 0) >= MAX_ROWS:",
+            "if self._counts.get(tenant, 1) >= MAX_ROWS:",
+        ): "one row is always allowed",
+    },
     "retry": {
         (
             "waits",

@@ -74,6 +74,7 @@ SUBJECTS = {
             ("pricing.JUMP", "pricing.PER_IMAGE"),
         ),
         Subject("listing", ("tests/test_listing.py",), ("listing.PER_UNIT", "listing._MODALITIES")),
+        Subject("usage", ("tests/test_usage.py",)),
         Subject("key_info", ("tests/test_key_info.py",), ("key_info._REFUSED",)),
     )
 }

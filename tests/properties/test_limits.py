@@ -9,7 +9,7 @@ from routerkit.core.limits import MINUTE, Charge, Denial, Kind, Level, period_en
 from tests.store.reference import StoreMachine
 
 TestMemory = StoreMachine.TestCase
-TestMemory.settings = settings(stateful_step_count=40)
+TestMemory.settings = settings(stateful_step_count=25)
 
 
 @given(wall=st.floats(0, 253_370_000_000))  # the year 9998

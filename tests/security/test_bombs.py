@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from routerkit import Gateway, InvalidRequestError, RouterKitError
-from routerkit.core import catalog, hints, intake, sse
+from routerkit.core import catalog, hints, intake, key_info, sse
+from routerkit.store import scores
 from routerkit.testing import Connection, FaultServer, RecordedRequest
 from routerkit.testing import replies as r
 from routerkit.transport import http1
@@ -43,6 +44,8 @@ CAPS: dict[str, tuple[int, str]] = {
     "an event": (sse.SSEDecoder.__init__.__kwdefaults__["max_event"], "8 MiB for one event"),
     "the catalogue": (catalog.MAX_BYTES, "32 MiB for the catalogue"),
     "the head of an answer": (http1.MAX_HEAD, "64 KiB for the head of an answer"),
+    "news of a key": (key_info.MAX_BYTES, "1 MiB for news of a key"),
+    "performance scores": (scores.MAX_BYTES, "4 MiB for the file of performance scores"),
 }
 
 

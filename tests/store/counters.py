@@ -28,9 +28,9 @@ for _, key in ipairs(redis.call('KEYS', '*')) do
     end
   elseif kind == 'hash' and redis.call('HEXISTS', key, 't') == 1 then
     redis.call('HSET', key, 't', string.format('%.0f', redis.call('HGET', key, 't') - ARGV[1]))
-  elseif kind == 'hash' then
+  elseif kind == 'hash' and redis.call('HEXISTS', key, 'p') == 1 then
     redis.call('HSET', key, 'p', math.max(0, redis.call('HGET', key, 'p') - ARGV[2]))
-  elseif kind == 'string' then
+  elseif kind == 'string' and string.find(redis.call('GET', key), '^[0-9,]+$') then
     local tokens = {}
     for token in string.gmatch(redis.call('GET', key), '[^,]+') do
       local number = tonumber(token)

@@ -45,4 +45,4 @@ def machine(request: pytest.FixtureRequest, server: Server) -> type[RedisMachine
 
 
 def test_any_history_in_redis(machine: type[RedisMachine]) -> None:
-    run_state_machine_as_test(machine, settings=settings(max_examples=15, stateful_step_count=40))
+    run_state_machine_as_test(machine, settings=settings(max_examples=8, stateful_step_count=40))
