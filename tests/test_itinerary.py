@@ -324,6 +324,27 @@ def test_with_more_than_a_second_left_another_attempt_makes_sense() -> None:
     assert world.ask(model=C, timeouts=patient, fallback_models=[B]).gives == "DeadlineExceededError"
 
 
+@pytest.mark.parametrize(("seconds", "gives"), [(4.4, f"Hello from {B}"), (4.53, "DeadlineExceededError")])
+def test_of_a_short_call_a_tenth_must_be_left(seconds: float, gives: str) -> None:
+    world = World()
+    world.script(A, after(seconds, r.error(500)))
+    assert world.ask(timeouts=Timeouts(total=5), fallback_models=[B]).gives == gives
+
+
+def test_a_key_that_is_refused_late_is_told_as_that() -> None:
+    world = World()
+    world.script(A, after(9.5, r.error(401)))
+    assert world.ask(timeouts=Timeouts(total=10), fallback_models=[B]).gives == "AuthenticationError"
+
+
+def test_after_its_backoff_a_call_need_not_heed_the_rest_that_nobody_asked_for() -> None:
+    world = World()
+    world.script(A, r.error(429), r.completion("Fine"))
+    told = world.ask()
+    assert (told.gives, told.attempts) == ("Fine", [f"{A} 429 rate_limited", f"{A} 200 ok"])
+    assert sum(told.waits) < 2
+
+
 def test_as_long_as_the_longest_wait_allowed() -> None:
     assert limited(World(retry=RetryPolicy(max_sleep=10.5)), "10").waits == [10.5]
     assert limited(World(retry=RetryPolicy(max_sleep=10.4)), "10").waits == []

@@ -280,12 +280,6 @@ def test_words_are_fit_for_a_log() -> None:
     assert read(label="my key\n\x1b[31m").label == "my key\\n\\x1b[31m"
 
 
-def test_what_holds_the_key_itself_is_left_out() -> None:
-    info = read(label=f"key {KEY}", limit_reset=KEY, expires_at=KEY, rate_limit={"requests": 1, "interval": KEY})
-    assert KEY not in f"{info!r} {info} {info.to_dict()}"
-    assert (info.label, info.rate_limit) == (None, RateLimit(1))
-
-
 def test_what_a_gateway_repeats_of_the_key_is_nowhere_in_what_it_told() -> None:
     notes = ["fine", f"key {KEY}", {"deep": [{KEY: 1}, KEY]}]
     info = World({**TOLD, "notes": notes}, {**CREDITS, "of": KEY}).ask()

@@ -204,7 +204,9 @@ def test_each_model_may_be_asked_with_each_key() -> None:
     world = keyed()
     world.script(A, r.error(429))
     world.script(B, refusing(ONE, status=429))
-    assert world.ask(fallback_models=(B,)).attempts == [
+    told = world.ask(fallback_models=(B,))
+    assert told.waits == []
+    assert told.attempts == [
         f"{A} 429 rate_limited",
         f"{A} 429 rate_limited",
         f"{B} 429 rate_limited",

@@ -164,6 +164,17 @@ def test_a_catalogue_that_is_slow_is_waited_for_no_longer_than_half_of_the_time(
     assert told.route.duration == pytest.approx(4, abs=0.2)
 
 
+def test_an_old_catalogue_will_do_to_order() -> None:
+    world = of("cost_optimized")
+    priced(world, a="0.000003", b="0.000001", c="0.000002")
+    world.read_catalog()
+    world.runtime.advance(4000)
+    world.gateway.catalog = r.hang()
+    told = ask(world)
+    assert told.gives == f"Hello from {B}"
+    assert told.route.duration < 1
+
+
 def test_the_last_resort_is_ordered_too() -> None:
     world = World(strategy="cost_optimized", default_model=A)
     world.script(A, r.error(500))

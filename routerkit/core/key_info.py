@@ -111,17 +111,17 @@ def parse_key_info(
     return KeyInfo(
         gateway=gateway.name,
         fingerprint="" if secret is None else secret.fingerprint,
-        label=_words(key.get("label"), secret),
+        label=_words(key.get("label")),
         limit=_money(key.get("limit")),
         limit_remaining=_money(key.get("limit_remaining"), owed=True),
-        limit_reset=_words(key.get("limit_reset"), secret),
+        limit_reset=_words(key.get("limit_reset")),
         usage=_money(key.get("usage")),
         usage_daily=_money(key.get("usage_daily")),
         usage_weekly=_money(key.get("usage_weekly")),
         usage_monthly=_money(key.get("usage_monthly")),
         is_free_tier=free if isinstance(free, bool) else None,
-        expires_at=_words(key.get("expires_at"), secret),
-        rate_limit=_rate_limit(key.get("rate_limit"), secret),
+        expires_at=_words(key.get("expires_at")),
+        rate_limit=_rate_limit(key.get("rate_limit")),
         total_credits=_money(told.get("total_credits")),
         total_usage=_money(told.get("total_usage")),
         raw={"key": key, "credits": account},
@@ -149,14 +149,13 @@ def _money(value: Any, *, owed: bool = False) -> Decimal | None:
     return Decimal(repr(value)) if least <= value <= MAX_MONEY else None
 
 
-def _words(value: Any, secret: Secret | None) -> str | None:
-    """A gateway's words, unless they hold the key."""
-    safe = isinstance(value, str) and (secret is None or secret.conceal(value) == value)
-    return clean(value) or None if safe else None
+def _words(value: Any) -> str | None:
+    """A gateway's words, fit for a log line."""
+    return clean(value) or None
 
 
-def _rate_limit(value: Any, secret: Secret | None) -> RateLimit | None:
+def _rate_limit(value: Any) -> RateLimit | None:
     requests = value.get("requests") if isinstance(value, dict) else None
     if isinstance(requests, bool) or not isinstance(requests, int) or requests < 0:
         return None
-    return RateLimit(requests, _words(value.get("interval"), secret))
+    return RateLimit(requests, _words(value.get("interval")))

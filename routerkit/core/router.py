@@ -205,10 +205,9 @@ class Router:
         """All catalogues that can be had, by gateway. Raises the first gateway's error when there is none."""
         failed: list[Skip] = []
         error = yield from self._read_each(timeouts, failed, refresh=refresh)
-        snapshots = self.snapshots()
-        if error is not None and (len(failed) == len(self.access) or not snapshots):
+        if error is not None and len(failed) == len(self.access):
             raise error
-        return snapshots
+        return self.snapshots()
 
     def _read_each(
         self, timeouts: Timeouts, failed: list[Skip], *, refresh: bool = False

@@ -83,7 +83,7 @@ class _Waiting:
     owner: str
     costs: tuple[int, ...]
     certain: bool
-    """Whether we know that it was admitted."""
+    """Whether it was admitted and not settled, for all we know."""
 
 
 class RedisStore:
@@ -102,7 +102,9 @@ class RedisStore:
         ``workers``: how many processes share the limits; each has that share of them while Redis is lost.
         ``offline_allowance``: US dollars that each may then spend of a budget. Raises ConfigurationError.
         """
-        self.address = address_of(url)
+        given = [url]
+        del url  # error trackers show the locals of frames, and this one may hold a password
+        self.address = address_of(given.pop())
         if not isinstance(namespace, str) or not 0 < len(namespace) <= 200:
             raise ConfigurationError("store: the namespace must be a text of 1 to 200 characters")
         if not isinstance(workers, int) or isinstance(workers, bool) or not 0 < workers <= 10**6:
@@ -118,7 +120,8 @@ class RedisStore:
         self.forget()
 
     def __repr__(self) -> str:
-        return f"RedisStore({str(self.address)!r})"
+        address = getattr(self, "address", None)  # it could not be made
+        return f"RedisStore({'' if address is None else repr(str(address))})"
 
     def link(self) -> RedisLink:
         """What performs our :class:`Ask` for threads. Raises ConfigurationError where redis-py is not installed."""
@@ -297,13 +300,14 @@ class RedisStore:
             return False
         charges, keys = waiting.charges, self._keys(waiting.identity, waiting.charges, waiting.owner)
         order = Ask(SETTLE, keys, _settlement(waiting.identity, charges, waiting.costs))
+        certain, waiting.certain = waiting.certain, False  # without a reply nobody knows
         reply = yield from self._answer(order, 3 + 4 * len(charges))
         if reply is None:
             return False
-        if reply[0] == 0 and waiting.certain:
+        if reply[0] == 0 and certain:
             self._spent_unseen(waiting, reply[1] / MICROSECONDS)
         for place, charge in enumerate(charges):
-            number, taken, _, birth = reply[3 + 4 * place : 7 + 4 * place] if reply[0] else (0, 0, 0, 0)
+            number, taken, _, birth = reply[3 + 4 * place : 7 + 4 * place]
             if charge.kind in COUNTED and birth:
                 with self._lock:
                     self._knowledge.learn(keys[1 + 2 * place], number, birth, taken)
@@ -434,7 +438,7 @@ def _denials(charge: Charge, count: Count, wall: float) -> list[Denial]:
 
 def _checked(reply: Any, length: int) -> list[int]:
     """A reply of one of our scripts. Raises StoreFailure."""
-    if isinstance(reply, list) and len(reply) in (3, length) and all(type(each) is int for each in reply):
+    if isinstance(reply, list) and len(reply) == length and all(type(each) is int for each in reply):
         return reply
     raise StoreFailure(Loss.REPLY, type(reply).__name__)
 

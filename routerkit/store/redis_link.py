@@ -1,7 +1,8 @@
 """Runs scripts in Redis for threads. The commands are redis-py's; the pool and the time limits are our own.
 
 A connection serves one script at a time. Whatever happens before its reply was read, a reply that comes late included, the
-connection is closed: no reply is ever read by somebody else.
+connection is closed: no reply is ever read by somebody else. A reply that comes in pieces may take its time limit for each piece;
+ours fit into one.
 """
 
 from __future__ import annotations
@@ -28,10 +29,9 @@ from routerkit.store.redis_ask import SECONDS, Ask, Loss, StoreFailure
 MAX_IDLE = 64
 """Connections that are kept for later."""
 
-_UNABLE = re.compile(
-    r"\b(LOADING|READONLY|OOM|BUSY|MOVED|ASK|TRYAGAIN|CLUSTERDOWN|MASTERDOWN|MISCONF|NOREPLICAS|CROSSSLOT|NOSCRIPT)\b"
-)
-_DENIED = re.compile(r"\b(NOAUTH|WRONGPASS|NOPERM|ACL failure)\b")
+_WORD = re.compile(r"\b(LOADING|READONLY|OOM|BUSY|MOVED|ASK|TRYAGAIN|CLUSTERDOWN|MASTERDOWN|MISCONF|NOREPLICAS)\b")
+"""What redis-py leaves in a message; of what it knows itself it makes a class."""
+_DENIED = re.compile(r"\b(NOAUTH|WRONGPASS|NOPERM|ACL failure|unauthenticated)\b")
 _UNTOLD: dict[str, Any] = (
     {"driver_info": None}
     if "driver_info" in inspect.signature(AbstractConnection.__init__).parameters
@@ -80,15 +80,13 @@ def arguments_of(order: Ask, *, whole: bool) -> tuple[str | int, ...]:
 def failure_of(error: BaseException) -> StoreFailure:
     """What redis-py raised, in our words. Its own message may quote what was sent."""
     text = str(error)[:1000]
-    denied, unable = _DENIED.search(text), _UNABLE.search(text)
+    denied, word = _DENIED.search(text), _WORD.search(text)
     if isinstance(error, (redis.AuthenticationError, redis.exceptions.NoPermissionError)) or denied:
         return StoreFailure(Loss.DENIED, denied[1] if denied else type(error).__name__)
-    if isinstance(error, (redis.exceptions.BusyLoadingError, redis.exceptions.ReadOnlyError)) or unable:
-        return StoreFailure(Loss.UNABLE, unable[1] if unable else type(error).__name__)
     if isinstance(error, (redis.TimeoutError, TimeoutError)):
         return StoreFailure(Loss.TIMEOUT)
-    if isinstance(error, redis.ResponseError):
-        return StoreFailure(Loss.REPLY, type(error).__name__)
+    if isinstance(error, (redis.ResponseError, redis.exceptions.BusyLoadingError)):
+        return StoreFailure(Loss.UNABLE, word[1] if word else type(error).__name__)
     return StoreFailure(Loss.CONNECTION, type(error.__cause__ or error.__context__ or error).__name__)
 
 

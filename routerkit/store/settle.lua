@@ -2,10 +2,13 @@
 -- KEYS: as of admit.lua.
 -- ARGV: the grant's identity; then for each charge kind, cap, cost as it was charged, period, cost in the end.
 -- Reply: 1, or 0 where nothing is known of the grant; microseconds of the present; unreadable keys that were replaced; then for each
--- charge the period, what is taken now, what is held, the birth; zeros of a rate, and of a period that is over.
+-- charge the period, what is taken now, what is held, the birth; zeros where there is nothing to tell.
 
 local marker = asked(KEYS[1], redis.pcall('GET', KEYS[1]), function() return redis.call('GET', KEYS[1]) end)
 local tokens, reply = {}, {0, now, 0}
+for i = 4, 2 * #KEYS + 1 do
+  reply[i] = 0
+end
 if marker then
   redis.call('DEL', KEYS[1])
   for token in string.gmatch(string.sub(marker, 1, 10000), '[^,]+') do
@@ -22,7 +25,6 @@ for i = 1, reply[1] * (#KEYS - 1) / 2 do
   local key, leases, a = KEYS[2 * i], KEYS[2 * i + 1], 5 * i - 3
   local kind, cap, cost, period = ARGV[a], tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), ARGV[a + 3]
   local actual, token = tonumber(ARGV[a + 4]), tokens[i]
-  local told = {0, 0, 0, 0}
   if kind == 'rate' then
     local more = (actual - cost) * MINUTE
     if more < 0 then
@@ -47,11 +49,8 @@ for i = 1, reply[1] * (#KEYS - 1) / 2 do
         end
       end
       save_count(key, count, keeps(kind, period))
-      told = {count.p, count.n, count.r, count.b}
+      reply[4 * i], reply[4 * i + 1], reply[4 * i + 2], reply[4 * i + 3] = count.p, count.n, count.r, count.b
     end
-  end
-  for j = 1, 4 do
-    reply[3 + 4 * (i - 1) + j] = told[j]
   end
 end
 reply[3] = replaced

@@ -276,6 +276,60 @@ EQUIVALENT: dict[str, dict[tuple[str, str, str], str]] = {
             "if self._counts.get(tenant, 1) >= MAX_ROWS:",
         ): "one row is always allowed",
     },
+    "strategies": {
+        (
+            "Weighted.order",
+            "drawn = sorted(zip(times, candidates, weights, strict=True), key=lambda each: each[0])",
+            "drawn = sorted(zip(times, candidates, weights, strict=None), key=lambda each: each[0])",
+        ): _ZIPPED,
+        (
+            "Weighted.order",
+            "drawn = sorted(zip(times, candidates, weights, strict=True), key=lambda each: each[0])",
+            "drawn = sorted(zip(times, candidates, weights, ), key=lambda each: each[0])",
+        ): _ZIPPED,
+        (
+            "Weighted.order",
+            "drawn = sorted(zip(times, candidates, weights, strict=True), key=lambda each: each[0])",
+            "drawn = sorted(zip(times, candidates, weights, strict=False), key=lambda each: each[0])",
+        ): _ZIPPED,
+        (
+            "PerformanceOptimized._first",
+            "if outlook.random() < self.exploration:",
+            "if outlook.random() <= self.exploration:",
+        ): "of all that dice can show, it is one value",
+        (
+            "MultiModel.order",
+            'places = {name: place for place, name in reversed([*enumerate(self.rules.get(rule or "", ()))])}',
+            'places = {name: place for place, name in reversed([*enumerate(self.rules.get(rule or "XXXX", ()))])}',
+        ): "no rule has either name",
+        (
+            "needs_catalog",
+            'return bool(getattr(strategy, "needs_catalog", False))',
+            'return bool(getattr(strategy, "needs_catalog", None))',
+        ): _FALSY,
+        (
+            "needs_scores",
+            'return bool(getattr(strategy, "needs_scores", False))',
+            'return bool(getattr(strategy, "needs_scores", None))',
+        ): _FALSY,
+    },
+    "itinerary": {
+        (
+            "Itinerary._next_fit",
+            "yield from self._read_catalogs(asked=False)",
+            "yield from self._read_catalogs(asked=None)",
+        ): _FALSY,
+        (
+            "Itinerary._in_order",
+            "yield from self._read_catalogs(asked=False)",
+            "yield from self._read_catalogs(asked=None)",
+        ): _FALSY,
+        (
+            "Itinerary.__init__",
+            "self._ordered = self._strategy is None",
+            "self._ordered = None",
+        ): "without a strategy the order stays as it is: only the speed differs",
+    },
     "retry": {
         (
             "waits",

@@ -131,14 +131,17 @@ class RedisCounter(MemoryCounter):
     def __init__(self, server: Server, **options: Any) -> None:
         super().__init__()
         self.server = server
-        self.store = RedisStore(options.pop("url", server.url), self.runtime, **options)
+        self.store = RedisStore(options.pop("url", None) or server.url, self.runtime, **options)
         self.link: Any = self.store.link()
         self.link._seconds = 5.0  # a busy machine is not the subject
+        self.asked: list[str] = []
+        """The scripts that were sent."""
 
     def run(self, step: Any) -> Any:
         return drive(step, self.perform)
 
     def perform(self, order: Ask) -> Any:
+        self.asked.append(order.script.name)
         order.seconds = max(order.seconds, self.link._seconds)
         return self.link.perform(order)
 
@@ -168,6 +171,7 @@ class AsyncRedisCounter(RedisCounter):
         return self.loop.run_until_complete(drive_async(step, self.perform_async))
 
     async def perform_async(self, order: Ask) -> Any:
+        self.asked.append(order.script.name)
         order.seconds = max(order.seconds, self.link._seconds)
         return await self.link.perform(order)
 

@@ -442,7 +442,12 @@ def test_a_login(own_server: Server, kind: type[RedisCounter]) -> None:
 
 @pytest.mark.parametrize("kind", [RedisCounter, AsyncRedisCounter])
 @pytest.mark.parametrize(
-    ("login", "why"), [("", "NOAUTH"), ("app:wrong-one@", "WRONGPASS"), (f"few:{QUOTED}@", "NOPERM")]
+    ("login", "why"),
+    [
+        ("", "NOAUTH|unauthenticated"),
+        ("app:wrong-one@", "AuthenticationError"),
+        (f"few:{QUOTED}@", "NOPERM|ACL failure"),
+    ],
 )
 def test_a_wrong_login_is_told_at_the_start(
     own_server: Server, kind: type[RedisCounter], login: str, why: str, caplog: pytest.LogCaptureFixture
@@ -461,7 +466,7 @@ def test_a_wrong_login_is_told_at_the_start(
         seen.append(repr(trace.tb_frame.f_locals) if "routerkit/store" in trace.tb_frame.f_code.co_filename else "")
         trace = trace.tb_next
     assert not [each for each in seen if "s3cret" in each or "wrong-one" in each]
-    assert why in caplog.text or "AuthenticationError" in caplog.text
+    assert re.search(why, caplog.text)
     assert isinstance(caught.value.__context__, StoreFailure)
     assert caught.value.__context__.__context__ is None
     counter.close()

