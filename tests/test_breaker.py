@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from routerkit.core.breaker import Breaker, Permit
+from routerkit.core.breaker import RESET_AFTER, Breaker, Permit
 from routerkit.types.event import BreakerState
 from routerkit.types.policy import BreakerPolicy
 from routerkit.types.verdict import Sample
@@ -459,6 +459,52 @@ def test_a_panic_probe_that_succeeds_is_enough() -> None:
     assert found is not None
     found.settle(OK, 1.5)
     assert (subject.state, subject.open_until) == (CLOSED, 0)
+
+
+def test_a_panic_probe_that_teaches_nothing_is_as_if_it_had_not_been() -> None:
+    heard: list[tuple[BreakerState, float]] = []
+    subject = Breaker(BreakerPolicy(fast_trip=1), lambda: 1.0, lambda state, seconds: heard.append((state, seconds)))
+    permit = subject.acquire(0, lease=LEASE)
+    assert permit is not None
+    permit.settle(Sample.FAIL, 0)
+    probe = subject.panic(1, lease=LEASE)
+    assert probe is not None
+    probe.settle(Sample.NEUTRAL, 2)
+    assert (subject.state, subject.open_until) == (BreakerState.OPEN, 5)
+    assert heard == [(BreakerState.OPEN, 5), (BreakerState.HALF_OPEN, 0), (BreakerState.OPEN, 3)]
+    again = subject.panic(2, lease=LEASE)
+    assert again is not None, "somebody else may have the second's probe"
+    probe.settle(Sample.OK, 2)
+    assert subject.state is BreakerState.HALF_OPEN
+    again.settle(Sample.NEUTRAL, 5)
+    assert subject.state is BreakerState.HALF_OPEN, "by then its time has come anyway"
+
+
+def test_one_that_nobody_hears_goes_on_being_open_too() -> None:
+    subject = Breaker(BreakerPolicy(fast_trip=1), lambda: 1.0)
+    permit = subject.acquire(0, lease=LEASE)
+    assert permit is not None
+    permit.settle(Sample.FAIL, 0)
+    probe = subject.panic(1, lease=LEASE)
+    assert probe is not None
+    probe.settle(Sample.NEUTRAL, 2)
+    assert subject.state is BreakerState.OPEN
+
+
+def test_what_may_be_forgotten() -> None:
+    subject = Breaker(BreakerPolicy(fast_trip=1), lambda: 1.0)
+    assert subject.forgettable(0)
+    permit = subject.acquire(0, lease=LEASE)
+    assert permit is not None
+    permit.settle(Sample.FAIL, 0)
+    assert not subject.forgettable(5 + RESET_AFTER - 0.01)
+    assert subject.forgettable(5 + RESET_AFTER)
+    probe = subject.acquire(5, lease=LEASE)
+    assert probe is not None
+    assert not subject.forgettable(5 + RESET_AFTER)
+    assert subject.forgettable(5 + LEASE + RESET_AFTER)
+    subject.force_open(0)
+    assert not subject.forgettable(10**9)
 
 
 def test_panic_is_for_the_open() -> None:

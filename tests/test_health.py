@@ -528,6 +528,15 @@ def test_memory_is_bounded_and_open_breakers_are_kept(small: Health) -> None:
     assert len(small.cooldowns()) <= 20
 
 
+def test_where_all_are_open_the_oldest_go_once_there_are_twice_as_many(small: Health) -> None:
+    for number in range(100):
+        fail(small, Target("openrouter", f"m/{number}"))
+        assert len(small.states()) <= 41, "forty models and their gateway"
+    states = small.states()
+    assert states["m/99 on openrouter"] is BreakerState.OPEN, "a new one can still open"
+    assert "m/0 on openrouter" not in states
+
+
 def test_half_open_breakers_are_kept_too(small: Health, runtime: VirtualRuntime) -> None:
     fail(small, B)
     runtime.advance(5)

@@ -101,18 +101,18 @@ def loaded_after(code: str) -> set[str]:
 @pytest.mark.parametrize(
     ("code", "absent"),
     [
-        ("import routerkit", {"requests", "aiohttp", "urllib3", "asyncio", "attr", "orjson", "logging"}),
+        ("import routerkit", {"requests", "aiohttp", "redis", "urllib3", "asyncio", "attr", "orjson", "logging"}),
         (
             "import routerkit; routerkit.Client(api_key='sk-test-1234567890')",
-            {"aiohttp", "asyncio", "requests", "backoff"},
+            {"aiohttp", "asyncio", "requests", "backoff", "redis"},
         ),
         (
             "import routerkit; routerkit.Client(dev_mode=True).complete('x', model='a/b')",
-            {"aiohttp", "asyncio", "requests", "backoff"},
+            {"aiohttp", "asyncio", "requests", "backoff", "redis"},
         ),
         (
             "import routerkit; routerkit.AsyncClient(api_key='sk-test-1234567890')",
-            {"requests", "urllib3", "aiohttp", "backoff"},
+            {"requests", "urllib3", "aiohttp", "backoff", "redis"},
         ),
         ("import routerkit.testing", {"pytest", "attr", "socket", "threading", "asyncio"}),
         (
@@ -120,6 +120,7 @@ def loaded_after(code: str) -> set[str]:
             {"pytest", "requests", "aiohttp", "asyncio", "routerkit.testing.server"},
         ),
         ("import routerkit.testing as t; t.FaultServer()", {"pytest", "requests", "aiohttp", "asyncio"}),
+        ("import routerkit.store.redis, routerkit.store.memory", {"redis", "requests", "aiohttp", "asyncio"}),
     ],
 )
 def test_nobody_pays_for_what_they_do_not_use(code: str, absent: set[str]) -> None:

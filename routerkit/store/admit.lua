@@ -1,11 +1,11 @@
 -- Charges an admission to all of its limits or to none.
 -- KEYS: the grant's marker; then for each charge its limit and the set of what is held of it.
--- ARGV: milliseconds of the lease; the grant's identity; then for each charge kind, cap, cost, period, and what the client
+-- ARGS: milliseconds of the lease; the grant's identity; then for each charge kind, cap, cost, period, and what the client
 -- remembers: the number of the period, the birth, what was taken.
 -- Reply: 1 or 0; microseconds of the present; unreadable keys that were replaced; then for each charge four numbers: of a rate the
 -- microseconds to wait, 0, 0, 0; of others the period, what was taken, what was held, the birth: before this admission.
 
-local lease, grant = tonumber(ARGV[1]), ARGV[2]
+local lease, grant = tonumber(ARGS[1]), ARGS[2]
 local states, saved, tokens = {}, {}, {}
 local reply = {1, now, 0}
 
@@ -62,7 +62,7 @@ end
 
 for i = 1, (#KEYS - 1) / 2 do
   local key, leases, a = KEYS[2 * i], KEYS[2 * i + 1], 7 * i - 4
-  local kind, cap, cost, period = ARGV[a], tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), ARGV[a + 3]
+  local kind, cap, cost, period = ARGS[a], tonumber(ARGS[a + 1]), tonumber(ARGS[a + 2]), ARGS[a + 3]
   local state = states[key]
   if kind == 'rate' then
     state = state or {volume = leaked(key, cap)}
@@ -77,7 +77,7 @@ for i = 1, (#KEYS - 1) / 2 do
     tokens[i] = text(now + math.ceil(state.volume / math.max(1, cap)))
     reply[4 * i], reply[4 * i + 1], reply[4 * i + 2], reply[4 * i + 3] = wait, 0, 0, 0
   else
-    state = state or current(key, leases, kind, period, tonumber(ARGV[a + 4]), tonumber(ARGV[a + 5]), tonumber(ARGV[a + 6]))
+    state = state or current(key, leases, kind, period, tonumber(ARGS[a + 4]), tonumber(ARGS[a + 5]), tonumber(ARGS[a + 6]))
     reply[4 * i], reply[4 * i + 1], reply[4 * i + 2], reply[4 * i + 3] = state.p, state.n, state.r, state.b
     if state.n + state.r + cost > cap then
       reply[1] = 0
@@ -94,7 +94,7 @@ end
 if reply[1] == 1 then
   for i = 1, (#KEYS - 1) / 2 do
     local key, leases, a = KEYS[2 * i], KEYS[2 * i + 1], 7 * i - 4
-    local kind, state = ARGV[a], states[key]
+    local kind, state = ARGS[a], states[key]
     if kind == 'rate' then
       save_level(key, state.volume)
     else
@@ -103,13 +103,13 @@ if reply[1] == 1 then
           redis.call('DEL', leases)
           state.fresh = nil
         end
-        redis.call('ZADD', leases, text(now + lease * 1000), i .. ':' .. ARGV[a + 2] .. ':' .. grant)
-        redis.call('EXPIRE', leases, keeps(kind, ARGV[a + 3]))
+        redis.call('ZADD', leases, text(now + lease * 1000), i .. ':' .. ARGS[a + 2] .. ':' .. grant)
+        redis.call('EXPIRE', leases, keeps(kind, ARGS[a + 3]))
       end
-      save_count(key, state, keeps(kind, ARGV[a + 3]))
+      save_count(key, state, keeps(kind, ARGS[a + 3]))
     end
   end
   redis.call('SET', KEYS[1], table.concat(tokens, ','), 'PX', text(lease + 3600000))
 end
 reply[3] = replaced
-return reply
+return told(reply)

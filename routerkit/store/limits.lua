@@ -15,8 +15,21 @@ local clock = redis.call('TIME')
 local second = tonumber(clock[1])
 local now = second * 1000000 + tonumber(clock[2])
 
+-- Arguments come in one text with blanks between them, and numbers go back in one: it is half the work for the client.
+local ARGS = {}
+for word in string.gmatch(ARGV[1], '%S+') do
+  ARGS[#ARGS + 1] = word
+end
+
 local function text(number)
   return string.format('%.0f', number)
+end
+
+local function told(reply)
+  for i = 1, #reply do
+    reply[i] = text(reply[i])
+  end
+  return table.concat(reply, ' ')
 end
 
 local function whole(value)

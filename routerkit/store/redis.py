@@ -16,7 +16,7 @@ import os
 from collections import deque
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -37,7 +37,7 @@ from routerkit.core.limits import (
 )
 from routerkit.errors import ConfigurationError
 from routerkit.store.redis_address import address_of
-from routerkit.store.redis_alone import COUNTED, Alone, Batch, Item, Knowledge
+from routerkit.store.redis_alone import COUNTED, NOTHING, Alone, Batch, Item, Knowledge
 from routerkit.store.redis_ask import ADD, ADMIT, SETTLE, Ask, Asking, Loss, StoreFailure
 from routerkit.store.redis_gate import Gate
 from routerkit.store.redis_names import Names
@@ -273,7 +273,8 @@ class RedisStore:
         args: list[str | int] = [int(lease * 1000), identity]
         for charge, key in zip(charges, keys[1::2], strict=True):
             args += (charge.kind._value_, charge.cap, charge.cost, charge.period)
-            args += self._knowledge.of(key) if charge.kind in COUNTED else (0, 0, 0)
+            known = self._knowledge.of(key)
+            args += known if known.birth else NOTHING
         return tuple(args)
 
     def _judged(
@@ -363,10 +364,11 @@ class RedisStore:
             if (yield from self._answer(probe, 3)) is None:
                 return
         self._settle_alone()
-        with self._lock:
-            batches = self._alone.told(self._knowledge)
-        for batch in batches:
-            self._file(attrs.evolve(batch, identity=self._identity()))
+        if not self._batches:  # else it was lost again before it was told: no new share before it is
+            with self._lock:
+                batches = self._alone.told(self._knowledge)
+            for batch in batches:
+                self._file(attrs.evolve(batch, identity=self._identity()))
         for _ in range(AT_A_TIME):
             try:
                 batch = self._batches.popleft()
@@ -436,10 +438,15 @@ def _denials(charge: Charge, count: Count, wall: float) -> list[Denial]:
     return [Denial(charge, count.number / MICROSECONDS)] if count.number else []
 
 
-def _checked(reply: Any, length: int) -> list[int]:
-    """A reply of one of our scripts. Raises StoreFailure."""
-    if isinstance(reply, list) and len(reply) == length and all(type(each) is int for each in reply):
-        return reply
+def _checked(reply: object, length: int) -> list[int]:
+    """The numbers in a reply of one of our scripts. Raises StoreFailure."""
+    if isinstance(reply, bytes) and len(reply) <= 40 * length:
+        try:
+            numbers = [int(each) for each in reply.split()]
+        except ValueError:
+            numbers = []
+        if len(numbers) == length:
+            return numbers
     raise StoreFailure(Loss.REPLY, type(reply).__name__)
 
 

@@ -28,7 +28,7 @@ class Known(NamedTuple):
     number: int
     """The period."""
     birth: int
-    """When Redis began to count it, in microseconds; another birth in the same period: it has lost its count."""
+    """When Redis began to count it, in microseconds; another birth in the same period: it has lost its count. 0: we alone know."""
     taken: int
     """The most."""
 
@@ -81,6 +81,8 @@ class Knowledge:
         known = self.of(key)
         if number == known.number:
             self._known[key] = known._replace(taken=known.taken + units)
+        else:
+            self._known[key] = Known(number, 0, units)
 
 
 class Unlocked:

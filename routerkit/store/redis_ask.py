@@ -40,6 +40,7 @@ class Ask:
     keys: tuple[str, ...]
     """All of one owner: they share a hash tag."""
     args: tuple[str | int, ...]
+    """Words and whole numbers, to be sent in one text with blanks between them."""
     seconds: float = SECONDS
     """From connecting to the whole reply."""
 

@@ -34,6 +34,8 @@ _CAN_READ = "can_read" if hasattr(AbstractConnection, "can_read") else "can_read
 """Redis-py calls it otherwise from version 8 on."""
 MAX_AT_ONCE = 16
 """Scripts under way on one event loop: of more, each would wait for the others within its own time limit."""
+EARLY, LATE = 0.001, 0.01
+"""Seconds before a time limit runs out at which we look, and by which that may be late."""
 
 
 class AsyncRedisLink:
@@ -113,8 +115,14 @@ class _Home:
         self.keeper = self._keep()
 
     async def run(self, order: Ask) -> Any:
-        async with timeout_at(asyncio.get_running_loop().time() + order.seconds):
-            return await (self._in_cluster(order) if self._address.kind == "cluster" else self._on_server(order))
+        loop = asyncio.get_running_loop()
+        due = loop.time() + order.seconds
+        async with timeout_at(due) as timer:
+            guard = loop.call_at(due - EARLY, _grant_time, timer, due, order.seconds)
+            try:
+                return await (self._in_cluster(order) if self._address.kind == "cluster" else self._on_server(order))
+            finally:
+                guard.cancel()
 
     async def _keep(self) -> AsyncGenerator[None, None]:
         """Closes what is open when the loop shuts down, or the link is closed: loops end their generators then."""
@@ -125,7 +133,7 @@ class _Home:
 
     async def close(self) -> None:
         while self._idle:
-            await self._idle.popleft().disconnect(nowait=True)
+            await self._idle.popleft().disconnect()
         cluster, self._cluster = self._cluster, None
         if cluster is not None:
             await cluster.aclose()
@@ -158,7 +166,8 @@ class _Home:
             fit = False
             try:
                 with contextlib.suppress(redis.RedisError, OSError):
-                    fit = connection.is_connected and not await getattr(connection, _CAN_READ)()
+                    ended = not connection.is_connected or connection._reader.at_eof()  # which version 5.0 overlooks
+                    fit = not ended and not await getattr(connection, _CAN_READ)()
             finally:
                 if not fit:
                     await connection.disconnect(nowait=True)
@@ -216,6 +225,13 @@ class _Home:
             options |= {"ssl": True, **tls_of(address)}
         nodes = [ClusterNode(host, port) for host, port in address.hosts]
         return RedisCluster(startup_nodes=nodes, retry=Retry(NoBackoff(), 0), **options)
+
+
+def _grant_time(timer: Any, due: float, seconds: float) -> None:
+    """Just before a time limit runs out. If that is late, the loop stood still: the reply may be there and only not be read."""
+    now = asyncio.get_running_loop().time()
+    if now > due - EARLY + LATE:
+        (timer.reschedule if hasattr(timer, "reschedule") else timer.update)(now + seconds)
 
 
 async def _ask(connection: AbstractConnection, arguments: tuple[str | int, ...]) -> Any:

@@ -74,7 +74,7 @@ def tls_of(address: Address) -> dict[str, Any]:
 def arguments_of(order: Ask, *, whole: bool) -> tuple[str | int, ...]:
     """The command; ``whole``: with the script's text, for a server that does not have it."""
     script = order.script.text if whole else order.script.sha
-    return "EVAL" if whole else "EVALSHA", script, len(order.keys), *order.keys, *order.args
+    return "EVAL" if whole else "EVALSHA", script, len(order.keys), *order.keys, " ".join(map(str, order.args))
 
 
 def failure_of(error: BaseException) -> StoreFailure:
@@ -128,22 +128,20 @@ class RedisLink:
     def _on_server(self, order: Ask) -> Any:
         until = time.monotonic() + order.seconds
         connection = self._connected()
-        process = self._process
+        process, fit = self._process, False
         try:
             try:
                 reply = _ask(connection, arguments_of(order, whole=False), until)
             except redis.exceptions.NoScriptError:
                 reply = _ask(connection, arguments_of(order, whole=True), until)
+            fit = True
         except redis.ResponseError as error:
-            if isinstance(error, redis.exceptions.ReadOnlyError):  # after a fail-over another server is the master
-                connection.disconnect()
+            fit = not isinstance(error, redis.exceptions.ReadOnlyError)
+            if not fit:  # after a fail-over another server is the master
                 self.close()
             raise
-        except BaseException:
-            connection.disconnect()
-            raise
         finally:
-            if connection.is_connected and process == os.getpid() and len(self._idle) < MAX_IDLE:
+            if fit and process == os.getpid() and len(self._idle) < MAX_IDLE:
                 self._idle.append(connection)
             else:
                 connection.disconnect()

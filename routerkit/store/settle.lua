@@ -1,6 +1,6 @@
 -- Settles an admission with what it came to, once: the marker goes with the first time.
 -- KEYS: as of admit.lua.
--- ARGV: the grant's identity; then for each charge kind, cap, cost as it was charged, period, cost in the end.
+-- ARGS: the grant's identity; then for each charge kind, cap, cost as it was charged, period, cost in the end.
 -- Reply: 1, or 0 where nothing is known of the grant; microseconds of the present; unreadable keys that were replaced; then for each
 -- charge the period, what is taken now, what is held, the birth; zeros where there is nothing to tell.
 
@@ -23,8 +23,8 @@ end
 
 for i = 1, reply[1] * (#KEYS - 1) / 2 do
   local key, leases, a = KEYS[2 * i], KEYS[2 * i + 1], 5 * i - 3
-  local kind, cap, cost, period = ARGV[a], tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), ARGV[a + 3]
-  local actual, token = tonumber(ARGV[a + 4]), tokens[i]
+  local kind, cap, cost, period = ARGS[a], tonumber(ARGS[a + 1]), tonumber(ARGS[a + 2]), ARGS[a + 3]
+  local actual, token = tonumber(ARGS[a + 4]), tokens[i]
   if kind == 'rate' then
     local more = (actual - cost) * MINUTE
     if more < 0 then
@@ -39,7 +39,7 @@ for i = 1, reply[1] * (#KEYS - 1) / 2 do
       if kind == 'day' then
         count.n = math.max(0, count.n + actual - cost)
       else
-        local member = i .. ':' .. ARGV[a + 2] .. ':' .. ARGV[1]
+        local member = i .. ':' .. ARGS[a + 2] .. ':' .. ARGS[1]
         local remove = function(call) return call('ZREM', leases, member) end
         if asked(leases, remove(redis.pcall), function() return remove(redis.call) end) == 1 then
           count.r = math.max(0, count.r - cost)
@@ -54,4 +54,4 @@ for i = 1, reply[1] * (#KEYS - 1) / 2 do
   end
 end
 reply[3] = replaced
-return reply
+return told(reply)

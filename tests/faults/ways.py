@@ -20,6 +20,8 @@ from tests.support.scenarios import QUICK, A, Ask, B, C
 
 SOON = Timeouts(connect=0.15, total=60)
 """For connections that are never made."""
+AMPLE = Timeouts(connect=20, first_byte=20, first_token=20, idle=20, total=60)
+"""For what ends by itself."""
 FROM_B = f"Hello from {B}"
 
 UNREACHABLE = "next_gateway blames gateway (fail), not_sent, billing none"
@@ -72,14 +74,22 @@ def unreachable(*, stream: bool = False, code: str = "connect_failed", timeouts:
     return Ask([f"{A} - {code}"], "APIConnectionError", stream=stream, skipped=(B, C), timeouts=timeouts)
 
 
-def refused(code: str, *, stream: bool = False, gives: str = "APIConnectionError", timeouts: Timeouts = QUICK) -> Ask:
+def refused(
+    code: str, *, stream: bool = False, gives: str = "APIConnectionError", timeouts: Timeouts | None = None
+) -> Ask:
     """A call that fails at once, and plans nothing more."""
-    return Ask([f"{A} - {code}"], gives, stream=stream, timeouts=timeouts)
+    return Ask([f"{A} - {code}"], gives, stream=stream, timeouts=timeouts or _patience(code))
 
 
-def moves_on(first: str, *, stream: bool = False, timeouts: Timeouts = QUICK, **fields: Any) -> Ask:
+def moves_on(first: str, *, stream: bool = False, timeouts: Timeouts | None = None, **fields: Any) -> Ask:
     """A call that the next model answers; ``first``: status and verdict of the first attempt."""
-    return Ask([f"{A} {first}", f"{B} 200 ok"], FROM_B, stream=stream, timeouts=timeouts, **fields)
+    asked = [f"{A} {first}", f"{B} 200 ok"]
+    return Ask(asked, FROM_B, stream=stream, timeouts=timeouts or _patience(first), **fields)
+
+
+def _patience(verdict: str) -> Timeouts:
+    """Short clocks where it is a clock that ends the attempt; else what a busy machine may need."""
+    return QUICK if "timeout" in verdict else AMPLE
 
 
 def to(**options: Any) -> Way:

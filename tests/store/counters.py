@@ -177,6 +177,7 @@ class AsyncRedisCounter(RedisCounter):
 
     def close(self) -> None:
         self.loop.run_until_complete(self.link.close())
+        self.loop.run_until_complete(asyncio.sleep(0.01))  # connections that are being closed take a turn or two
         self.loop.close()
 
 
