@@ -219,9 +219,7 @@ def _aliases(aliases: Any, names: Sequence[str]) -> dict[str, dict[str, str | No
                 raise ConfigurationError(
                     f"aliases: {model!r} has an id for {shown(name)}, which is not among {listed(names)}"
                 )
-        checked[checked_model(model)] = {
-            name: None if known_as is None else checked_model(known_as) for name, known_as in ids.items()
-        }
+        checked[model] = {name: None if known_as is None else checked_model(known_as) for name, known_as in ids.items()}
     return checked
 
 

@@ -6,13 +6,12 @@ import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
-from urllib.parse import urlsplit
 
 import attrs
 
 from routerkit.environment import TENANT_VARIABLES, Environment, Variable, hidden, parsed
 from routerkit.errors import ConfigurationError
-from routerkit.types.gateway import Gateway, is_loopback
+from routerkit.types.gateway import Gateway
 from routerkit.types.secret import Secret, keys_from_text, keys_of, listed, shown
 from routerkit.types.settings import Settings
 from routerkit.types.tenant import Tenant
@@ -42,10 +41,6 @@ class Place:
     environment: Environment = attrs.field(repr=False)
 
     @property
-    def needs_key(self) -> bool:
-        return self.gateway.key_required and not is_loopback(urlsplit(self.gateway.base_url).hostname or "")
-
-    @property
     def hint(self) -> str:
         """How its key is configured, but for the argument."""
         prefixes = self.environment.prefixes
@@ -65,7 +60,7 @@ def client_keys(places: Sequence[Place], given: Any, *, needed: bool) -> Keys:
         found = told[name] if name in told else _of_environment(place)
         if found:
             keys[name] = found
-        elif needed and place.needs_key:
+        elif needed and place.gateway.needs_key:
             label = place.gateway.label or name
             raise ConfigurationError(f"{label} API key not configured: {place.hint}pass api_key=")
     return keys
@@ -176,7 +171,7 @@ def check_tenants(places: Sequence[Place], tenants: Mapping[str, Tenant], *, nee
     """Every tenant has a key for one gateway at least, where gateways need one. Raises ConfigurationError."""
     for tenant in tenants.values():
         keys = tenant_keys([place.gateway for place in places], tenant)
-        if needed and all(place.needs_key and place.gateway.name not in keys for place in places):
+        if needed and all(place.gateway.needs_key and place.gateway.name not in keys for place in places):
             first = places[0]
             prefix = first.environment.prefixes[:1] if _ENVIRONMENT_NAME.fullmatch(tenant.name) else ()
             variable = f"set {prefix[0]}TENANT_{tenant.name.upper()}_API_KEY or " if prefix else ""
@@ -226,10 +221,7 @@ def settings_for(settings: Settings, name: str) -> Settings:
     gateways = [
         gateway
         for gateway in settings.gateways
-        if gateway.name in keys
-        or settings.dev_mode is not None
-        or not gateway.key_required
-        or is_loopback(urlsplit(gateway.base_url).hostname or "")
+        if gateway.name in keys or settings.dev_mode is not None or not gateway.needs_key
     ]
     return attrs.evolve(
         settings,

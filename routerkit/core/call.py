@@ -170,8 +170,7 @@ class Call:
         """Settle an attempt that gave no answer: breaker, cooldown, account, observers."""
         verdict = classify(signal)
         trial.admission.settle(verdict.sample, verdict.blame)
-        if self.router.scored and verdict.sample is not Sample.NEUTRAL:
-            self.score(trial, ok=False)
+        self.score(trial, verdict.sample)
         target, key = trial.candidate.target, trial.admission.key
         self.router.health.cool(target, key, verdict, signal.status)
         error = api_error(verdict, signal, target, detail, key.secret)
@@ -202,8 +201,7 @@ class Call:
         """An answer is complete. Its cost: the gateway's own figure, else what its catalogue in memory says of the model that it
         ``served``."""
         self.usage = usage
-        if self.router.scored:
-            self.score(trial, ok=True, tokens=usage.completion_tokens)
+        self.score(trial, Sample.OK, usage)
         told = usage.cost
         if told is not None:
             return told, "gateway"
@@ -215,11 +213,16 @@ class Call:
         images = needs_of(self.request).images if model is not None and model.pricing.image else 0
         return cost_of(usage, model, images)
 
-    def score(self, trial: Trial, *, ok: bool, tokens: int = 0) -> None:
-        """Enter the attempt into the scores that strategies look at."""
-        duration = self.now() - trial.admission.started
+    def score(self, trial: Trial, sample: Sample, usage: Usage | None = None) -> None:
+        """Enter an attempt that says something of its target into the scores, if a strategy looks at them."""
+        if not self.router.scored or sample is Sample.NEUTRAL:
+            return
         self.router.scores.observe(
-            trial.candidate.target, ok=ok, first_token=trial.first_token, duration=duration, tokens=tokens or None
+            trial.candidate.target,
+            ok=sample is Sample.OK,
+            first_token=trial.first_token,
+            duration=self.now() - trial.admission.started,
+            tokens=(usage and usage.completion_tokens) or None,
         )
 
     def close(self, route: Route, error: str | None, cost: Decimal | None = None) -> Step[None]:

@@ -175,9 +175,8 @@ class CatalogCache:
         try:
             return (yield from self._fetch(credential, timeouts, deadline))
         finally:
-            self._fetching = (
-                None  # without the lock: it may be the garbage collector that ends this, in the midst of it
-            )
+            # Without the lock: it may be the garbage collector that ends this, in the midst of it.
+            self._fetching = None
             latch.set()
 
     def _fetch(self, credential: Credential | None, timeouts: Timeouts, deadline: float) -> Step[Snapshot]:

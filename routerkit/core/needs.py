@@ -143,14 +143,14 @@ def unfit(model: Model, needs: Needs, today: datetime.date) -> str | None:
     """Why a catalogue model cannot serve the request, or ``None`` when it can as far as the catalogue tells."""
     missing = needs.inputs - set(model.input_modalities or needs.inputs)
     if missing:
-        return f"does not take {_listed(missing)}"
+        return f"does not take {sorted_words(missing)}"
     outputs = needs.outputs or frozenset({"text"})
     missing = outputs - set(model.output_modalities or outputs)
     if missing:
-        return f"does not give {_listed(missing)}"
+        return f"does not give {sorted_words(missing)}"
     missing = needs.parameters - model.supported_parameters
     if missing and _tells_parameters(model):
-        return f"does not support {_listed(missing)}"
+        return f"does not support {sorted_words(missing)}"
     if model.context_length is not None and model.context_length < needs.tokens:
         return f"its context of {model.context_length} tokens is too small for about {needs.tokens}"
     if model.expiration_date is not None and model.expiration_date[:10] <= today.isoformat():
@@ -197,5 +197,5 @@ def _needed_parameters(params: Mapping[str, Any]) -> Iterable[str]:
         yield "structured_outputs"
 
 
-def _listed(words: Iterable[str]) -> str:
+def sorted_words(words: Iterable[str]) -> str:
     return ", ".join(sorted(words))

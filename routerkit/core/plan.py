@@ -10,7 +10,7 @@ import datetime
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
 from routerkit.core.catalog import Snapshot
-from routerkit.core.needs import Needs, needs_of, unfit
+from routerkit.core.needs import Needs, needs_of, sorted_words, unfit
 from routerkit.core.pricing import within
 from routerkit.core.strategies import Outlook, Strategy, ordered
 from routerkit.errors import InvalidRequestError, RouterKitError
@@ -51,7 +51,7 @@ def named(settings: Settings, request: ChatRequest) -> Plan:
 def lacks(gateway: Gateway, request: ChatRequest) -> str | None:
     """Why a gateway cannot serve a request, whatever the model: the features that it does not know."""
     missing = frozenset() if gateway.features is None else request.features - gateway.features
-    return f"{gateway.label or gateway.name} does not know {_listed(missing)}" if missing else None
+    return f"{gateway.label or gateway.name} does not know {sorted_words(missing)}" if missing else None
 
 
 def check_features(settings: Settings, request: ChatRequest) -> None:
@@ -72,9 +72,6 @@ def _places(settings: Settings, request: ChatRequest, model: str) -> Iterator[tu
         if gateway.id_prefix and model.startswith(gateway.id_prefix) and gateway.local_id(model) != model:
             yield _place(gateway, request, gateway.local_id(model), "")
             return
-    if len(gateways) == 1 and not settings.aliases:
-        yield _place(gateways[0], request, model, "")
-        return
     ids = settings.aliases.get(model, {})
     for gateway in gateways:
         known_as = ids.get(gateway.name, model)
@@ -143,7 +140,7 @@ def _unwanted(model: Model, needs: Needs) -> str | None:
     if str(prompt).startswith("-"):  # OpenRouter's sign for an entry that chooses a model by itself
         return "a router, not a model; it is asked when it is named"
     more = set(model.output_modalities) - (needs.outputs | {"text"})
-    return f"gives {_listed(more)}, which was not asked for" if more else None
+    return f"gives {sorted_words(more)}, which was not asked for" if more else None
 
 
 def in_order(strategy: Strategy, candidates: Sequence[Candidate], outlook: Outlook) -> Sequence[Candidate]:
@@ -184,7 +181,3 @@ def _too_dear(price: Pricing, ceilings: list[Pricing], components: list[str], *,
     if not any(ceiling.known for ceiling in ceilings):
         return "not free, and the price of the models named is unknown"
     return None if within(price, ceilings, components) else "dearer than the models named"
-
-
-def _listed(words: Iterable[str]) -> str:
-    return ", ".join(sorted(words))

@@ -26,6 +26,7 @@ from routerkit.core.usage import Accounts
 from routerkit.errors import APIError, ConfigurationError, DeadlineExceededError, InvalidRequestError
 from routerkit.types.completion import Completion
 from routerkit.types.event import BreakerChanged, Event
+from routerkit.types.gateway import Gateway
 from routerkit.types.key_info import KeyInfo
 from routerkit.types.model import Model
 from routerkit.types.policy import Timeouts
@@ -58,7 +59,7 @@ class Router:
 
     def _settle(self, settings: Settings) -> None:
         self.settings = settings
-        self.access = {gateway.name: self._reach(gateway.name) for gateway in settings.gateways}
+        self.access = {gateway.name: self._reach(gateway) for gateway in settings.gateways}
         """How each gateway is reached, in their order."""
         self.strategy = _unless_priority(strategy_of(settings.strategy))
         """``None``: targets are tried in the order of the plan."""
@@ -70,14 +71,16 @@ class Router:
         """Whether a strategy looks at the scores of targets."""
         self._default_plan: Plan | None = None
 
-    def _reach(self, name: str) -> Access:
-        settings, owner = self.settings, self.settings.tenant or ""
-        gateway = next(gateway for gateway in settings.gateways if gateway.name == name)
-        # In dev mode nothing asks for a key, the list of models no more than the rest.
-        listing = gateway if settings.dev_mode is None else attrs.evolve(gateway, key_required=False)
-        catalog = self._catalogs.setdefault(name, CatalogCache(listing, self.runtime, settings.catalog_ttl))
-        keys = self._rings.setdefault((owner, name), ring(gateway, settings.keys.get(name, ()), owner))
-        return Access(gateway, {"Content-Type": "application/json", **settings.headers(gateway)}, keys, catalog)
+    def _reach(self, gateway: Gateway) -> Access:
+        settings, name, owner = self.settings, gateway.name, self.settings.tenant or ""
+        if name not in self._catalogs:
+            # In dev mode nothing asks for a key, the list of models no more than the rest.
+            listing = gateway if settings.dev_mode is None else attrs.evolve(gateway, key_required=False)
+            self._catalogs.setdefault(name, CatalogCache(listing, self.runtime, settings.catalog_ttl))
+        if (owner, name) not in self._rings:
+            self._rings.setdefault((owner, name), ring(gateway, settings.keys.get(name, ()), owner))
+        headers = {"Content-Type": "application/json", **settings.headers(gateway)}
+        return Access(gateway, headers, self._rings[owner, name], self._catalogs[name])
 
     def sharing(self, settings: Settings) -> Router:
         """A router for the same gateways with other settings, which shares health and catalogues with this one; and the keys too,
@@ -158,7 +161,8 @@ class Router:
             rest = plan.from_catalog(self.snapshots(), request, present, self.runtime.wall(), closed)
         targets, skipped = [], [*chosen.skipped]
         now = self.runtime.monotonic()
-        for each in (*self._in_order(chosen.targets, request), *self._in_order(rest.targets, request)):
+        outlook = None if self.strategy is None else self.outlook(request, counted=False)
+        for each in (*self._in_order(chosen.targets, outlook), *self._in_order(rest.targets, outlook)):
             refusal = self.health.peek(each.target, self.access[each.gateway].keys)
             if refusal is None:
                 targets.append(each)
@@ -167,16 +171,15 @@ class Router:
                 skipped.append(Skip(each.target, each.origin, refusal.reason, wait))
         return Plan(tuple(targets), (*skipped, *rest.skipped, *failed))
 
-    def _in_order(self, candidates: Sequence[Candidate], request: ChatRequest) -> Sequence[Candidate]:
-        if self.strategy is None:
+    def _in_order(self, candidates: Sequence[Candidate], outlook: Outlook | None) -> Sequence[Candidate]:
+        if self.strategy is None or outlook is None:
             return candidates
-        return plan.in_order(self.strategy, candidates, self.outlook(request, counted=False))
+        return plan.in_order(self.strategy, candidates, outlook)
 
     def named(self, request: ChatRequest) -> Plan:
         """The targets that a request and the settings name; those of the settings alone are drawn once."""
-        if request.model is not None or request.fallback_models is not None or "models" in request.params:
-            return plan.named(self.settings, request)
-        if request.features:
+        named = request.model is not None or request.fallback_models is not None or "models" in request.params
+        if named or request.features:
             return plan.named(self.settings, request)
         if self._default_plan is None:
             self._default_plan = plan.named(self.settings, request)

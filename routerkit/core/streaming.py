@@ -221,8 +221,7 @@ def _interrupted(call: Call, intake: Intake, signal: Signal) -> Step[tuple[Verdi
     verdict = attrs.evolve(classify(signal), billing=Billing.CONFIRMED)
     trial = intake.trial
     target = trial.candidate.target
-    if call.router.scored and verdict.sample is not Sample.NEUTRAL:
-        call.score(trial, ok=False)
+    call.score(trial, verdict.sample)
     if verdict.blame in (Blame.MODEL, Blame.GATEWAY):
         trial.admission.broke(verdict.sample)
         call.router.health.cool(target, trial.admission.key, verdict, signal.status)

@@ -139,13 +139,14 @@ class Accounts:
 
         A cancelled call takes no lock: it may be the garbage collector that ends it, in the midst of what is done under the lock.
         """
+        call = (tenant, route, error, stream, usage, cost)
         if error == _CANCELLED:
-            self._cancelled.append((tenant, route, error, stream, usage, cost))
+            self._cancelled.append(call)
             return
         with self._lock:
             if self._cancelled:
                 self._catch_up()
-            self._add(tenant, route, error, stream, usage, cost)
+            self._add(call)
 
     def usage(self, tenant: str | None = None) -> UsageReport:
         """What calls of this process used since it began: of one tenant, or of all."""
@@ -174,17 +175,10 @@ class Accounts:
 
     def _catch_up(self) -> None:
         while self._cancelled:
-            self._add(*self._cancelled.popleft())
+            self._add(self._cancelled.popleft())
 
-    def _add(
-        self,
-        tenant: str | None,
-        route: Route,
-        error: str | None,
-        stream: bool,
-        usage: Usage | None,
-        cost: Decimal | None,
-    ) -> None:
+    def _add(self, call: _Call) -> None:
+        tenant, route, error, stream, usage, cost = call
         tally = self._tallies.get(tenant)
         if tally is None:
             tally = self._tallies[tenant] = _Tally()

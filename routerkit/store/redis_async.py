@@ -23,7 +23,15 @@ from redis.backoff import NoBackoff
 
 from routerkit.store.redis_address import Address
 from routerkit.store.redis_ask import SECONDS, Ask, StoreFailure
-from routerkit.store.redis_link import MAX_IDLE, _buried, arguments_of, failure_of, options_of, tls_of
+from routerkit.store.redis_link import (
+    MAX_IDLE,
+    _buried,
+    arguments_of,
+    client_options_of,
+    failure_of,
+    options_of,
+    tls_of,
+)
 
 if sys.version_info >= (3, 11):
     from asyncio import timeout_at
@@ -192,9 +200,8 @@ class _Home:
 
     async def _master(self) -> tuple[str, int]:
         address = self._address
-        options = options_of(address.sentinel_login, self._seconds) | {"retry": Retry(NoBackoff(), 0)}
-        if address.tls:
-            options |= {"ssl": True, **tls_of(address)}
+        options = client_options_of(address, address.sentinel_login, self._seconds)
+        options["retry"] = Retry(NoBackoff(), 0)
         sentinel = Sentinel(address.hosts, sentinel_kwargs=options)
         try:
             host, port = await sentinel.discover_master(address.service)
@@ -220,9 +227,7 @@ class _Home:
 
     def _join(self) -> RedisCluster:
         address = self._address
-        options = options_of(address.login, self._seconds)
-        if address.tls:
-            options |= {"ssl": True, **tls_of(address)}
+        options = client_options_of(address, address.login, self._seconds)
         nodes = [ClusterNode(host, port) for host, port in address.hosts]
         return RedisCluster(startup_nodes=nodes, retry=Retry(NoBackoff(), 0), **options)
 

@@ -67,6 +67,12 @@ def options_of(login: Login | None, seconds: float) -> dict[str, Any]:
     }
 
 
+def client_options_of(address: Address, login: Login | None, seconds: float) -> dict[str, Any]:
+    """As Sentinels' and clusters' clients take them. A connection of ours has a class for TLS."""
+    options = options_of(login, seconds)
+    return options | {"ssl": True, **tls_of(address)} if address.tls else options
+
+
 def tls_of(address: Address) -> dict[str, Any]:
     return {"ssl_ca_certs": address.ca_file} if address.tls and address.ca_file else {}
 
@@ -173,9 +179,8 @@ class RedisLink:
 
     def _master(self) -> tuple[str, int]:
         address = self._address
-        options = options_of(address.sentinel_login, self._seconds) | {"retry": Retry(NoBackoff(), 0)}
-        if address.tls:
-            options |= {"ssl": True, **tls_of(address)}
+        options = client_options_of(address, address.sentinel_login, self._seconds)
+        options["retry"] = Retry(NoBackoff(), 0)
         sentinel = Sentinel(address.hosts, sentinel_kwargs=options)
         try:
             host, port = sentinel.discover_master(address.service)
@@ -201,9 +206,7 @@ class RedisLink:
 
     def _join(self) -> RedisCluster:
         address = self._address
-        options = options_of(address.login, self._seconds)
-        if address.tls:
-            options |= {"ssl": True, **tls_of(address)}
+        options = client_options_of(address, address.login, self._seconds)
         nodes = [ClusterNode(host, port) for host, port in address.hosts]
         return RedisCluster(startup_nodes=nodes, retry=Retry(NoBackoff(), 0), **options)
 

@@ -183,6 +183,11 @@ class Gateway:
     def catalog_url(self) -> str:
         return f"{self.base_url}{self.catalog_path}"
 
+    @property
+    def needs_key(self) -> bool:
+        """Whether nothing works without a key: not so on this machine, where a stand-in may be listening."""
+        return self.key_required and not is_loopback(urlsplit(self.base_url).hostname or "")
+
     def local_id(self, model: str) -> str:
         """A model id as this gateway knows it: without the redundant prefix. ``openrouter/auto`` is no prefixed id."""
         bare = model.removeprefix(self.id_prefix)

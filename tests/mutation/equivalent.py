@@ -198,13 +198,13 @@ EQUIVALENT: dict[str, dict[tuple[str, str, str], str]] = {
     "router": {
         (
             "Router._reach",
-            'return Access(gateway, {"Content-Type": "application/json", **settings.headers(gateway)}, keys, catalog)',
-            'return Access(gateway, {"content-type": "application/json", **settings.headers(gateway)}, keys, catalog)',
+            'headers = {"Content-Type": "application/json", **settings.headers(gateway)}',
+            'headers = {"content-type": "application/json", **settings.headers(gateway)}',
         ): _HEADER,
         (
             "Router._reach",
-            'return Access(gateway, {"Content-Type": "application/json", **settings.headers(gateway)}, keys, catalog)',
-            'return Access(gateway, {"CONTENT-TYPE": "application/json", **settings.headers(gateway)}, keys, catalog)',
+            'headers = {"Content-Type": "application/json", **settings.headers(gateway)}',
+            'headers = {"CONTENT-TYPE": "application/json", **settings.headers(gateway)}',
         ): _HEADER,
         (
             "Router.models",
@@ -227,9 +227,9 @@ EQUIVALENT: dict[str, dict[tuple[str, str, str], str]] = {
             'for candidate in plan.named(self.settings, ChatRequest.build("XXXX", model=model, fallback_models=())).targets:',
         ): "nobody is sent that message",
         (
-            "Router._in_order",
-            "return plan.in_order(self.strategy, candidates, self.outlook(request, counted=False))",
-            "return plan.in_order(self.strategy, candidates, self.outlook(request, counted=None))",
+            "Router.explain",
+            "outlook = None if self.strategy is None else self.outlook(request, counted=False)",
+            "outlook = None if self.strategy is None else self.outlook(request, counted=None)",
         ): _FALSY,
         (
             "Router._read_each",
