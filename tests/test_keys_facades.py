@@ -14,9 +14,9 @@ import pytest
 from routerkit import Client
 from routerkit.testing import replies as r
 from tests.support.facades import FACADES, AsyncCaller, Reader, SyncCaller
+from tests.support.forks import forked
 from tests.support.pair import Pair, pair_of_gateways, refusing, tried
 from tests.support.scenarios import A, B
-from tests.test_transport_life import forked
 
 Facade = type[SyncCaller | AsyncCaller]
 

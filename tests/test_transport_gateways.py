@@ -23,8 +23,9 @@ from routerkit.transport.requests import RequestsTransport
 from routerkit.types.secret import Credential, Secret, origin_of
 from routerkit.types.verdict import Sent
 from tests.support.drivers import DRIVERS, AsyncDriver, Driver, gateway_at, open_stream, read_all, request, send
+from tests.support.forks import CHILDREN, forked
 from tests.support.network import Dialled, Names, Tunnel, context_of, forget_proxies, tls_server
-from tests.test_transport_life import CHILDREN, REQUESTS, forked, names, text_of, texts
+from tests.test_transport_life import REQUESTS, names, text_of, texts
 
 OUTSIDE = "93.184.216.34"
 KEYS = ("sk-test-first-gateway", "sk-test-second-gateway")

@@ -29,9 +29,9 @@ from routerkit.transport.aiohttp import AiohttpTransport
 from routerkit.transport.drive import advance
 from routerkit.transport.requests import RequestsTransport
 from tests.support.drivers import DRIVERS, KEY, MODEL, gateway_at, open_stream, request, send
+from tests.support.forks import CHILDREN, forked
 from tests.test_transport import shown
 
-CHILDREN = 4
 REQUESTS = 50
 
 
@@ -261,31 +261,6 @@ def test_a_cancelled_call_and_a_cancelled_stream(server: FaultServer) -> None:
 
 
 # --- forks ---
-
-
-def forked(work: Callable[[int], list[str]], children: int = CHILDREN) -> list[list[str]]:
-    """What the work gives in each of several children, which run at the same time."""
-    pipes = []
-    for number in range(children):
-        receiving, sending = os.pipe()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads: that is what this is about
-            pid = os.fork()
-        if pid == 0:
-            try:
-                signal.alarm(60)
-                with os.fdopen(sending, "w") as pipe:
-                    pipe.write(json.dumps(work(number)))
-            finally:
-                os._exit(0)
-        os.close(sending)
-        pipes.append((pid, receiving))
-    results = []
-    for pid, receiving in pipes:
-        with os.fdopen(receiving) as pipe:
-            results.append(json.loads(pipe.read() or "[]"))
-        os.waitpid(pid, 0)
-    return results
 
 
 def names(number: int) -> list[str]:

@@ -21,15 +21,15 @@ from routerkit.testing import replies as r
 from routerkit.types.event import PriceJump
 from tests.faults.catalogue import fault, row
 from tests.support.facades import KEY, AsyncCaller, SyncCaller, check
+from tests.support.forks import forked
 from tests.support.scenarios import NO_CATALOG, QUICK, A, Ask, B, Scenario
-from tests.test_transport_life import forked
 
 Facade = type[SyncCaller | AsyncCaller]
 
 HOUR = 4000.0
 """Seconds after which a catalogue is no longer fresh, however the dice fall."""
 FREE = {"prompt": "0", "completion": "0"}
-QUIET = Timeouts(first_byte=0.15, total=60)
+QUIET = Timeouts(first_byte=0.6, total=60)
 
 
 def listing(*entries: Any) -> r.Reply:

@@ -21,8 +21,9 @@ from routerkit.testing import FaultServer, RecordedRequest
 from routerkit.testing import replies as r
 from tests.faults.catalogue import fault
 from tests.support.facades import AsyncCaller, SkippingRuntime, SyncCaller
+from tests.support.forks import CHILDREN, forked
 from tests.support.scenarios import A
-from tests.test_transport_life import CHILDREN, REQUESTS, forked
+from tests.test_transport_life import REQUESTS
 
 Facade = type[SyncCaller | AsyncCaller]
 
