@@ -19,7 +19,7 @@ import trio
 from routerkit import ChatRequest, Chunk, Completion, ConfigurationError, Router, RouterKitError
 from routerkit.config import settings_from
 from routerkit.core import effects
-from routerkit.core.effects import Failure, Step, TransportFailure
+from routerkit.core.effects import Failure, NotPerformed, Step, TransportFailure
 from routerkit.core.streaming import Ended
 from routerkit.telemetry.observe import Observers
 from routerkit.transport.failures import name_of
@@ -98,7 +98,7 @@ class TrioClient:
             while not isinstance(effect, effects.Deliver):
                 try:
                     result = await self.perform(effect)
-                except TransportFailure as failure:
+                except NotPerformed as failure:
                     effect = step.throw(failure)
                 except BaseException:  # trio.Cancelled above all
                     await self.unwind(step)

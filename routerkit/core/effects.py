@@ -13,9 +13,12 @@ effect         perform it by                                       send in
 ``Await``      waiting for a latch, for so long at most            ``bool``: is it set?
 ``Deliver``    handing chunks to the caller of a stream            ``None``
 ``Emit``       telling observers                                   ``None``
+``Ask``        running a script in the store's server              its reply
 =============  ==================================================  ==========================
 
-An exchange that fails is *thrown* in, as :class:`TransportFailure`. When the caller is interrupted (a cancelled task, Ctrl-C,
+An effect that could not be performed is *thrown* in, as :class:`NotPerformed`: an exchange that fails as
+:class:`TransportFailure`, a store that does not answer as :class:`StoreFailure`. ``Ask`` is ordered only of a router whose store
+is in a server; its link performs it. When the caller is interrupted (a cancelled task, Ctrl-C,
 an abandoned stream) the driver throws :class:`Cancelled` and performs what is still yielded, briefly and shielded: that is
 how connections and permits are given back. The step's return value is the result of the call.
 
@@ -75,8 +78,12 @@ TOLERANCE = 0.005
 """Seconds by which a transport's clock may run ahead of ours."""
 
 
-class TransportFailure(Exception):  # noqa: N818 - it never reaches a caller
-    """An exchange did not come to its end. Thrown into a step by its driver; never reaches a caller."""
+class NotPerformed(Exception):  # noqa: N818 - it never reaches a caller
+    """An effect could not be performed. Thrown into a step by its driver; never reaches a caller."""
+
+
+class TransportFailure(NotPerformed):
+    """An exchange did not come to its end."""
 
     def __init__(
         self,
@@ -98,6 +105,30 @@ class TransportFailure(Exception):  # noqa: N818 - it never reaches a caller
         self.status = status
         self.lag = lag
         """Seconds by which the end of a time limit was noticed too late: a busy event loop, a process that stood still."""
+
+
+class Loss(Word):
+    """Why there is no reply of a store's server."""
+
+    TIMEOUT = "timeout"
+    CONNECTION = "connection"
+    """Refused, reset, closed, no such host, no server of this service."""
+    DENIED = "denied"
+    """The server does not let us in, or not do this: NOAUTH, WRONGPASS, NOPERM."""
+    UNABLE = "unable"
+    """The server cannot do it now: LOADING, READONLY, OOM, BUSY, MOVED and their kin."""
+    REPLY = "reply"
+    """What came is no reply of our scripts."""
+
+
+class StoreFailure(NotPerformed):
+    """A store's server did not do what was asked, or nobody knows whether it did."""
+
+    def __init__(self, loss: Loss, detail: str = "") -> None:
+        super().__init__(loss, detail)
+        self.loss = loss
+        self.detail = detail
+        """A word for people, such as ``LOADING`` or ``ConnectionRefusedError``; nothing of keys, arguments or passwords."""
 
 
 class Cancelled(BaseException):
@@ -220,7 +251,32 @@ class Emit:
     event: Event
 
 
-Effect: TypeAlias = Send | Open | Read | Close | Sleep | Await | Deliver | Emit
+@attrs.frozen(eq=False)
+class Script:
+    """A Lua script. It takes keys and arguments, and is never put together from them."""
+
+    name: str
+    text: str = attrs.field(repr=False)
+    sha: str = attrs.field(repr=False)
+    """SHA-1 of the text, by which the server knows it."""
+
+
+@attrs.define(eq=False)
+class Ask:
+    """Not to be performed for a step that was cancelled: it asks for nothing then."""
+
+    script: Script
+    keys: tuple[str, ...]
+    """All of one owner: they share a hash tag."""
+    args: tuple[str | int, ...]
+    """Words and whole numbers, to be sent in one text with blanks between them."""
+    seconds: float
+    """From connecting to the whole reply."""
+    blob: bytes | None = attrs.field(default=None, repr=False)
+    """To be sent as it is, as a second text."""
+
+
+Effect: TypeAlias = Send | Open | Read | Close | Sleep | Await | Deliver | Emit | Ask
 Step: TypeAlias = Generator[Effect, Any, T]
 """What drivers drive; ``T`` is the type of its result."""
 

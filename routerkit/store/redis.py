@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from routerkit.core.effects import Lock, Runtime
+from routerkit.core.effects import Ask, Lock, Loss, Runtime, StoreFailure
 from routerkit.core.limits import (
     MAX_LEASE,
     MICROSECONDS,
@@ -38,7 +38,7 @@ from routerkit.core.limits import (
 from routerkit.errors import ConfigurationError
 from routerkit.store.redis_address import address_of
 from routerkit.store.redis_alone import COUNTED, NOTHING, Alone, Batch, Item, Knowledge
-from routerkit.store.redis_ask import ADD, ADMIT, SETTLE, Ask, Asking, Loss, StoreFailure
+from routerkit.store.redis_ask import ADD, ADMIT, SETTLE, Asking, ask
 from routerkit.store.redis_gate import Gate
 from routerkit.store.redis_names import Names
 
@@ -169,11 +169,11 @@ class RedisStore:
         identity = self._identity()
         keys = self._keys(identity, charges, "")
         try:
-            _checked((yield Ask(ADMIT, keys, self._admission(identity, charges, keys, 1.0))), 3 + 4 * len(charges))
+            _checked((yield ask(ADMIT, keys, self._admission(identity, charges, keys, 1.0))), 3 + 4 * len(charges))
             _checked(
-                (yield Ask(SETTLE, keys, _settlement(identity, charges, (0,) * len(charges)))), 3 + 4 * len(charges)
+                (yield ask(SETTLE, keys, _settlement(identity, charges, (0,) * len(charges)))), 3 + 4 * len(charges)
             )
-            _checked((yield Ask(ADD, (self._names.batch(identity, ""),), ())), 3)
+            _checked((yield ask(ADD, (self._names.batch(identity, ""),))), 3)
         except StoreFailure as failure:
             self._failed(failure, hopeless=True)
             if failure.loss is not Loss.DENIED:
@@ -193,7 +193,7 @@ class RedisStore:
             return self._admit_alone(charges, keys, lease, owner, identity)
         unsent = _Waiting(identity, charges, owner, (0,) * len(charges), certain=False)
         with self._lock:
-            order = Ask(ADMIT, keys, self._admission(identity, charges, keys, lease))
+            order = ask(ADMIT, keys, self._admission(identity, charges, keys, lease))
         try:
             reply = yield from self._answer(order, 3 + 4 * len(charges))
         except BaseException:
@@ -300,7 +300,7 @@ class RedisStore:
         if not self._enter():
             return False
         charges, keys = waiting.charges, self._keys(waiting.identity, waiting.charges, waiting.owner)
-        order = Ask(SETTLE, keys, _settlement(waiting.identity, charges, waiting.costs))
+        order = ask(SETTLE, keys, _settlement(waiting.identity, charges, waiting.costs))
         certain, waiting.certain = waiting.certain, False  # without a reply nobody knows
         reply = yield from self._answer(order, 3 + 4 * len(charges))
         if reply is None:
@@ -360,7 +360,7 @@ class RedisStore:
         if self._gate.suspicious:
             if not self._enter():
                 return
-            probe = Ask(ADD, (self._names.batch(self._identity(), owner),), ())
+            probe = ask(ADD, (self._names.batch(self._identity(), owner),))
             if (yield from self._answer(probe, 3)) is None:
                 return
         self._settle_alone()
@@ -391,7 +391,7 @@ class RedisStore:
         for charge, number, units in batch.items:
             keys.append(self._names.limit(charge, batch.owner)[0])
             args += (charge.kind._value_, charge.cap, charge.period, number, units)
-        if (yield from self._answer(Ask(ADD, tuple(keys), tuple(args)), 3)) is None:
+        if (yield from self._answer(ask(ADD, tuple(keys), tuple(args)), 3)) is None:
             return False
         with self._lock:
             self._added += 1

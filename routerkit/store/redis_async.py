@@ -21,8 +21,9 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 
+from routerkit.core.effects import Ask, StoreFailure
 from routerkit.store.redis_address import Address
-from routerkit.store.redis_ask import SECONDS, Ask, StoreFailure
+from routerkit.store.redis_ask import SECONDS
 from routerkit.store.redis_link import (
     MAX_IDLE,
     _buried,
@@ -239,6 +240,6 @@ def _grant_time(timer: Any, due: float, seconds: float) -> None:
         (timer.reschedule if hasattr(timer, "reschedule") else timer.update)(now + seconds)
 
 
-async def _ask(connection: AbstractConnection, arguments: tuple[str | int, ...]) -> Any:
+async def _ask(connection: AbstractConnection, arguments: tuple[str | bytes | int, ...]) -> Any:
     await connection.send_command(*arguments, check_health=False)
     return await connection.read_response()

@@ -23,8 +23,9 @@ from redis.credentials import CredentialProvider
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
+from routerkit.core.effects import Ask, Loss, StoreFailure
 from routerkit.store.redis_address import Address, Login
-from routerkit.store.redis_ask import SECONDS, Ask, Loss, StoreFailure
+from routerkit.store.redis_ask import SECONDS
 
 MAX_IDLE = 64
 """Connections that are kept for later."""
@@ -77,10 +78,11 @@ def tls_of(address: Address) -> dict[str, Any]:
     return {"ssl_ca_certs": address.ca_file} if address.tls and address.ca_file else {}
 
 
-def arguments_of(order: Ask, *, whole: bool) -> tuple[str | int, ...]:
+def arguments_of(order: Ask, *, whole: bool) -> tuple[str | bytes | int, ...]:
     """The command; ``whole``: with the script's text, for a server that does not have it."""
     script = order.script.text if whole else order.script.sha
-    return "EVAL" if whole else "EVALSHA", script, len(order.keys), *order.keys, " ".join(map(str, order.args))
+    blob = () if order.blob is None else (order.blob,)
+    return "EVAL" if whole else "EVALSHA", script, len(order.keys), *order.keys, " ".join(map(str, order.args)), *blob
 
 
 def failure_of(error: BaseException) -> StoreFailure:
@@ -211,7 +213,7 @@ class RedisLink:
         return RedisCluster(startup_nodes=nodes, retry=Retry(NoBackoff(), 0), **options)
 
 
-def _ask(connection: AbstractConnection, arguments: tuple[str | int, ...], until: float) -> Any:
+def _ask(connection: AbstractConnection, arguments: tuple[str | bytes | int, ...], until: float) -> Any:
     connection.send_command(*arguments, check_health=False)
     if not connection.can_read(timeout=max(0.0, until - time.monotonic())):
         raise redis.TimeoutError("no reply in time")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
-from routerkit.core.effects import Cancelled, Effect, Step, TransportFailure
+from routerkit.core.effects import Cancelled, Effect, NotPerformed, Step
 
 T = TypeVar("T")
 
@@ -26,7 +26,7 @@ class Carrier(Protocol):
 def carried(step: Step[T], perform: Callable[[Effect], Step[Any]]) -> Step[T]:
     """A step whose effects are performed by ``perform``, which yields what it leaves to the driver.
 
-    What it raises besides TransportFailure ends the call as if its caller were gone, and comes out at the end.
+    What it raises besides NotPerformed ends the call as if its caller were gone, and comes out at the end.
     """
     interruption: BaseException | None = None
     try:
@@ -34,7 +34,7 @@ def carried(step: Step[T], perform: Callable[[Effect], Step[Any]]) -> Step[T]:
         while True:
             try:
                 result = yield from perform(effect)
-            except (TransportFailure, Cancelled) as thrown:
+            except (NotPerformed, Cancelled) as thrown:
                 effect = step.throw(thrown)
             except GeneratorExit:
                 raise

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 import attrs
 
-from routerkit.core.effects import Cancelled, Close, Deliver, Effect, Emit, Step, TransportFailure
+from routerkit.core.effects import Cancelled, Close, Deliver, Effect, Emit, NotPerformed, Step
 from routerkit.types.completion import Chunk
 
 log = logging.getLogger("routerkit")
@@ -33,7 +33,7 @@ def advance(step: Step[T], perform: Callable[[Any], Any]) -> Sequence[Chunk] | D
         while effect.__class__ is not Deliver:
             try:
                 result = perform(effect)
-            except TransportFailure as failure:
+            except NotPerformed as failure:
                 effect = step.throw(failure)
             else:
                 effect = step.send(result)
@@ -55,7 +55,7 @@ async def advance_async(
         while effect.__class__ is not Deliver:
             try:
                 result = await perform(effect)
-            except TransportFailure as failure:
+            except NotPerformed as failure:
                 effect = step.throw(failure)
             else:
                 effect = step.send(result)

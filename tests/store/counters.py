@@ -9,10 +9,10 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
+from routerkit.core.effects import Ask, StoreFailure
 from routerkit.core.limits import Charge, Denial, Grant, Kind
 from routerkit.store.memory import MemoryStore
 from routerkit.store.redis import RedisStore
-from routerkit.store.redis_ask import Ask, StoreFailure
 from tests.store.servers import Server
 from tests.support.virtual import VirtualRuntime
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from routerkit.core.effects import Loss, StoreFailure
 from routerkit.errors import ConfigurationError
 from routerkit.store.memory import MAX_NAMES, MemoryStore
 from routerkit.store.redis import MAX_WAITING, RedisStore
 from routerkit.store.redis_address import Address, Login, address_of
-from routerkit.store.redis_ask import Loss, StoreFailure
 from routerkit.transport.runtime import SystemRuntime
 from tests.store.counters import MemoryCounter, day, drive, rate, slots
 

@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 import redis
 
+from routerkit.core.effects import Ask, Loss, StoreFailure
 from routerkit.core.limits import Denial, Grant
-from routerkit.store.redis_ask import ADD, Ask, Loss, StoreFailure
+from routerkit.store.redis_ask import ADD, ask
 from routerkit.store.redis_async import MAX_AT_ONCE
 from routerkit.store.redis_gate import FLIGHT, OPEN, PAUSE, Gate
 from tests.store.counters import COUNTERS, AsyncRedisCounter, MemoryCounter, RedisCounter, day, money, rate, slots
@@ -502,15 +503,15 @@ def test_tasks_that_wait_their_turn_do_not_each_wait_for_a_lost_server(own_serve
     own_server.freeze()
     link, loop = counter.link, counter.loop
 
-    async def ask(number: int) -> bool:
+    async def timed_out(number: int) -> bool:
         try:
-            await link.perform(Ask(ADD, (f"{{rk:x}}:b:{number}",), ()))
+            await link.perform(ask(ADD, (f"{{rk:x}}:b:{number}",)))
         except StoreFailure as failure:
             return failure.loss is Loss.TIMEOUT
         return False
 
     async def main() -> list[bool]:
-        return await asyncio.gather(*[ask(number) for number in range(100)])
+        return await asyncio.gather(*[timed_out(number) for number in range(100)])
 
     assert all(loop.run_until_complete(main()))
     home = link._homes[loop]
@@ -525,7 +526,7 @@ def test_an_event_loop_that_stood_still_is_no_loss(server: Server) -> None:
     counter.grant()
 
     async def main() -> Any:
-        asked = asyncio.ensure_future(counter.link.perform(Ask(ADD, ("{rk:x}:b:1",), ())))
+        asked = asyncio.ensure_future(counter.link.perform(ask(ADD, ("{rk:x}:b:1",))))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         time.sleep(0.1)  # noqa: ASYNC251 - it is the subject

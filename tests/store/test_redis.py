@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 import redis
 
-from routerkit.core.effects import Cancelled
+from routerkit.core.effects import Ask, Cancelled, Loss, StoreFailure
 from routerkit.core.limits import MICROSECONDS, Charge, Grant, Kind, period_number
 from routerkit.store.redis import RedisStore
 from routerkit.store.redis_address import address_of
-from routerkit.store.redis_ask import ADD, Ask, Loss, StoreFailure
+from routerkit.store.redis_ask import ADD, ask
 from routerkit.transport.runtime import SystemRuntime
 from tests.store.counters import AsyncRedisCounter, RedisCounter, day, drive, money, rate, slots
 from tests.store.servers import Server, free_port
@@ -347,9 +347,9 @@ def test_a_reply_that_comes_late_is_read_by_nobody(server: Server) -> None:
 
 
 def attrs_script(text: str) -> Any:
-    from routerkit.store.redis_ask import Script
+    from routerkit.store.redis_ask import made
 
-    return Script("test", text)
+    return made("test", text)
 
 
 def test_threads_get_their_own_replies(server: Server) -> None:
@@ -531,6 +531,6 @@ def test_what_is_not_ours_is_no_reply(server: Server) -> None:
 
 
 def test_time_is_in_microseconds(server: Server) -> None:
-    reply = RedisStore(server.url, SystemRuntime()).link().perform(Ask(ADD, ("{rk:x}:b:1",), ()))
+    reply = RedisStore(server.url, SystemRuntime()).link().perform(ask(ADD, ("{rk:x}:b:1",)))
     assert abs(int(reply.split()[1]) / MICROSECONDS - time.time()) < 60
     assert address_of(server.url).hosts == (("127.0.0.1", server.port),)

@@ -6,12 +6,13 @@ over real sockets; and it can interrupt a call at any of its effects.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import attrs
 
 from routerkit.core import effects
-from routerkit.core.effects import Cancelled, Effect, Step, TransportFailure
+from routerkit.core.effects import Ask, Cancelled, Effect, NotPerformed, Step
 from routerkit.testing import ScriptedTransport, replies
 from routerkit.testing import VirtualRuntime as _VirtualRuntime
 from routerkit.testing.tape import Playback
@@ -52,6 +53,8 @@ class VirtualGateway(ScriptedTransport):
         self.catalog = replies.error(404)
         self.events: list[Event] = []
         self.performed = 0
+        self.perform_ask: Callable[[Ask], Any] | None = None
+        """What asks the store's server, where there is one."""
 
     @property
     def open(self) -> set[Playback]:
@@ -71,7 +74,7 @@ class VirtualGateway(ScriptedTransport):
                 self.performed += 1
                 try:
                     result = self._performed(effect, delivered)
-                except TransportFailure as failure:
+                except NotPerformed as failure:
                     effect = step.throw(failure)
                 else:
                     effect = step.send(result)
@@ -99,8 +102,10 @@ class VirtualGateway(ScriptedTransport):
         except StopIteration as stop:
             return stop.value
 
-    def _leave(self, effect: Effect, delivered: list[Any]) -> None:
+    def _leave(self, effect: Effect, delivered: list[Any]) -> Any:
         """Perform what the transport leaves to drivers."""
+        if isinstance(effect, Ask) and self.perform_ask is not None:
+            return self.perform_ask(effect)
         if isinstance(effect, effects.Sleep):
             self.runtime.sleep(effect.seconds)
         elif isinstance(effect, effects.Deliver):
@@ -109,3 +114,4 @@ class VirtualGateway(ScriptedTransport):
             self.events.append(effect.event)
         else:
             raise AssertionError(f"nobody else can set {effect}")
+        return None
