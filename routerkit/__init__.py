@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     from routerkit.errors import RateLimitError as RateLimitError
     from routerkit.errors import RouterKitError as RouterKitError
     from routerkit.errors import StreamInterruptedError as StreamInterruptedError
+    from routerkit.gateways import FREE_TIER as FREE_TIER
+    from routerkit.gateways import FREE_TIER_WITH_CREDITS as FREE_TIER_WITH_CREDITS
     from routerkit.types.completion import Choice as Choice
     from routerkit.types.completion import Chunk as Chunk
     from routerkit.types.completion import Completion as Completion
@@ -91,6 +93,7 @@ if TYPE_CHECKING:
     from routerkit.types.route import Target as Target
     from routerkit.types.settings import DevMode as DevMode
     from routerkit.types.settings import Settings as Settings
+    from routerkit.types.store import SharedStore as SharedStore
     from routerkit.types.tenant import Tenant as Tenant
     from routerkit.types.tokens import Usage as Usage
     from routerkit.types.usage import Stats as Stats
@@ -110,6 +113,8 @@ _HOMES = {
         ),
         "routerkit.core.performance": ("Score"),
         "routerkit.types.limits": ("Limits Budget"),
+        "routerkit.types.store": ("SharedStore"),
+        "routerkit.gateways": ("FREE_TIER FREE_TIER_WITH_CREDITS"),
         "routerkit.types.tenant": ("Tenant"),
         "routerkit.types.usage": ("UsageReport UsageRow Used Stats"),
         "routerkit.types.key_info": ("KeyInfo"),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from routerkit.core.catalog_index import Query
-from routerkit.core.effects import Await, Close, Effect, Emit, Open, Read, Send, Sleep, Step
+from routerkit.core.effects import Ask, Await, Close, Effect, Emit, Open, Read, Send, Sleep, Step
 from routerkit.core.streaming import Ended
 from routerkit.facade import ClientBase, StreamBase, finalizer, taken
 from routerkit.transport.drive import Done, advance_async, unwind
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, Unpack
 
+    from routerkit.store.redis_async import AsyncRedisLink
     from routerkit.transport.aiohttp import AiohttpTransport
     from routerkit.transport.runtime import SystemRuntime
     from routerkit.types.request import CallOptions, Messages
@@ -43,9 +43,13 @@ class AsyncClient(ClientBase):
             Read: lambda order: order.handle.read(order.seconds),
             Close: self._now,
             Sleep: lambda order: self._runtime.asleep(order.seconds),
-            Await: _wait,
+            Await: lambda order: self._runtime.async_wait(order.latch, order.seconds),
             Emit: self._now,
         }
+        self._link: AsyncRedisLink | None = None
+        if self._shared_store is not None:
+            self._link = self._shared_store.async_link()
+            self._performers[Ask] = self._link.perform
 
     async def complete(self, messages: Messages, **options: Unpack[CallOptions]) -> Completion:
         """One whole answer; as :meth:`routerkit.Client.complete`."""
@@ -102,6 +106,8 @@ class AsyncClient(ClientBase):
             self._closed = True
             if self._transport is not None:
                 await self._transport.close()
+            if self._link is not None:
+                await self._link.close()
             self._keep_scores()
 
     close = aclose
@@ -147,6 +153,8 @@ class AsyncClient(ClientBase):
         super()._forked()
         if self._transport is not None:
             self._transport.forget()
+        if self._link is not None:
+            self._link.forget()
 
 
 class AsyncStream(StreamBase):
@@ -252,21 +260,3 @@ class AsyncCompletions:
         if stream:
             return await self._client.stream(**given.pop())
         return await self._client.complete(**given.pop())
-
-
-async def _wait(order: Await) -> bool:
-    loop = asyncio.get_running_loop()
-    event = asyncio.Event()
-
-    def wake() -> None:
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(event.set)
-
-    order.latch.subscribe(wake)
-    try:
-        await asyncio.wait_for(event.wait(), order.seconds)
-    except asyncio.TimeoutError:
-        return order.latch.is_set
-    finally:
-        order.latch.unsubscribe(wake)
-    return True

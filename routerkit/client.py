@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from routerkit.core.catalog_index import Query
-from routerkit.core.effects import Await, Close, Emit, Open, Read, Send, Sleep, Step
+from routerkit.core.effects import Ask, Await, Close, Emit, Open, Read, Send, Sleep, Step
 from routerkit.core.streaming import Ended
 from routerkit.facade import ClientBase, StreamBase, finalizer, taken
 from routerkit.transport.drive import Done, advance, unwind
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, Unpack
 
+    from routerkit.store.redis_link import RedisLink
     from routerkit.transport.requests import RequestsTransport
     from routerkit.transport.runtime import SystemRuntime
     from routerkit.types.request import CallOptions, Messages
@@ -33,7 +34,8 @@ class Client(ClientBase):
     Keywords: ``api_key`` (a key, a list of keys, or a dict of either by gateway), ``gateway`` (``"openrouter"``, ``"infron"``,
     ``"onerouter"`` or a :class:`Gateway`), ``base_url``, ``gateways`` (several, in order: names, base URLs, :class:`Gateway`),
     ``aliases`` (a model's id by gateway), ``default_model``, ``fallback_models``, ``strategy`` and ``fallback_strategy`` (a name
-    or a :class:`Strategy`), ``performance_cache``, ``tenants`` (of :class:`Tenant`), ``timeout`` (seconds or :class:`Timeouts`),
+    or a :class:`Strategy`), ``performance_cache``, ``tenants`` (of :class:`Tenant`), ``limits`` (:class:`Limits`, or
+    a dict of them by what they apply to), ``budget`` (:class:`Budget`), ``timeout`` (seconds or :class:`Timeouts`),
     ``retry`` (:class:`RetryPolicy`), ``breaker`` (:class:`BreakerPolicy`), ``catalog_ttl`` (seconds), ``dev_mode``,
     ``dev_script``, ``dev_pace`` (seconds), ``store``, ``observers``, ``app_url``, ``app_title``. What is not given is read from
     the environment. Besides: ``runtime`` (a :class:`SystemRuntime`: clocks, waits, randomness) and ``transport`` (a
@@ -51,9 +53,13 @@ class Client(ClientBase):
             Read: lambda order: order.handle.read(order.seconds),
             Close: lambda order: order.handle.close(reusable=order.reusable),
             Sleep: lambda order: self._runtime.sleep(order.seconds),
-            Await: _wait,
+            Await: lambda order: self._runtime.wait(order.latch, order.seconds),
             Emit: self._emit,
         }
+        self._link: RedisLink | None = None
+        if self._shared_store is not None:
+            self._link = self._shared_store.link()
+            self._performers[Ask] = self._link.perform
 
     def complete(self, messages: Messages, **options: Unpack[CallOptions]) -> Completion:
         """One whole answer.
@@ -138,6 +144,8 @@ class Client(ClientBase):
             transport, self._transport = self._transport, None
             if transport is not None:
                 transport.close()
+            if self._link is not None:
+                self._link.close()
             self._keep_scores()
 
     def __enter__(self) -> Self:
@@ -176,6 +184,8 @@ class Client(ClientBase):
         self._transport_lock = threading.Lock()
         if self._transport is not None:
             self._transport.forget()
+        if self._link is not None:
+            self._link.forget()
 
 
 class Stream(StreamBase):
@@ -265,12 +275,3 @@ class Completions:
         given = taken(messages, options)
         del messages
         return self._client.stream(**given.pop()) if stream else self._client.complete(**given.pop())
-
-
-def _wait(order: Await) -> bool:
-    event = threading.Event()
-    order.latch.subscribe(event.set)
-    try:
-        return event.wait(order.seconds)
-    finally:
-        order.latch.unsubscribe(event.set)

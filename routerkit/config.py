@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypedDict, TypeVar
 from urllib.parse import urlsplit
 
@@ -11,17 +11,20 @@ import attrs
 
 from routerkit import gateways as known
 from routerkit.core.strategies import Strategy, strategy_of
-from routerkit.environment import PREFIXES, Environment, Variables, hidden, memory, strategy_name
+from routerkit.environment import MEMORY, PREFIXES, Environment, Variables, hidden, store_url, strategy_name
 from routerkit.errors import ConfigurationError, InvalidRequestError
-from routerkit.tenancy import Place, check_tenants, client_keys, tell_oddities, tenants_of
+from routerkit.tenancy import Place, check_tenants, client_keys, switched_on, tell_oddities, tenants_of
 from routerkit.types.event import Observer
 from routerkit.types.fault import Fault
 from routerkit.types.fault import script as faults
 from routerkit.types.gateway import Gateway, checked_url, is_loopback
+from routerkit.types.limits import Budget, Limits
 from routerkit.types.policy import BreakerPolicy, RetryPolicy, Timeouts
 from routerkit.types.request import checked_header_value, checked_model, checked_models
+from routerkit.types.scope import limits_of
 from routerkit.types.secret import listed, shown
 from routerkit.types.settings import DevMode, Settings
+from routerkit.types.store import SharedStore
 from routerkit.types.tenant import Tenant
 
 T = TypeVar("T")
@@ -48,14 +51,12 @@ class Options(TypedDict, total=False):
     dev_mode: bool | None
     dev_script: Sequence[Fault | Mapping[str, Any]] | None
     dev_pace: float
-    store: str | None
+    limits: Limits | Mapping[str, Limits] | None
+    budget: Budget | None
+    store: str | SharedStore | None
     observers: Sequence[Observer]
     app_url: str | None
     app_title: str | None
-
-
-LATER = frozenset({"limits", "budget"})
-"""Options of versions to come."""
 
 
 class ChangeableOptions(TypedDict, total=False):
@@ -103,30 +104,33 @@ def settings_from(
     dev_mode: bool | None = None,
     dev_script: Sequence[Fault | Mapping[str, Any]] | None = None,
     dev_pace: float = 0.0,
-    store: str | None = None,
+    limits: Limits | Mapping[str, Limits] | None = None,
+    budget: Budget | None = None,
+    store: str | SharedStore | None = None,
     observers: Sequence[Observer] = (),
     app_url: str | None = None,
     app_title: str | None = None,
 ) -> Settings:
     """The settings that arguments and an environment make together. Raises ConfigurationError."""
-    values, api_key = Variables(values), hidden(api_key)
-    places = _places(values, gateway, base_url, gateways)
+    values, api_key, limits, store = Variables(values), hidden(api_key), hidden(limits), hidden(store)
+    named = _places(values, gateway, base_url, gateways)
+    places = switched_on(named)
+    among = [place.gateway for place in named]
     environment = places[0].environment
-    environment.get("ROUTERKIT_STORE")
-    _argument("store", memory, store)
     dev = _dev_mode(environment, dev_mode, dev_script, dev_pace)
-    named = tenants_of(places, tenants)
-    check_tenants(places, named, needed=dev is None)
-    tell_oddities(places, named)
+    known_tenants = tenants_of(places, among, tenants)
+    check_tenants(places, known_tenants, needed=dev is None)
+    tell_oddities(places, known_tenants)
     try:
+        known_ids = _aliases(aliases, [gateway.name for gateway in among])
         return Settings(
             gateways=tuple(place.gateway for place in places),
-            keys=client_keys(places, api_key, needed=dev is None and not named),
+            keys=client_keys(places, among, api_key, needed=dev is None and not known_tenants),
             default_model=environment.get("DEFAULT_MODEL") if default_model is None else checked_model(default_model),
             fallback_models=(environment.get("FALLBACK_MODELS") or ())
             if fallback_models is None
             else checked_models(fallback_models),
-            aliases=_aliases(aliases, [place.gateway.name for place in places]),
+            aliases=known_ids,
             timeouts=Timeouts.of(environment.get("TIMEOUT") if timeout is None else timeout),
             retry=_policy(RetryPolicy, "retry", retry) or _retry(environment),
             breaker=_policy(BreakerPolicy, "breaker", breaker) or BreakerPolicy(),
@@ -134,7 +138,10 @@ def settings_from(
             strategy=_strategy("strategy", strategy) or _strategy_of_environment(environment),
             fallback_strategy=_strategy("fallback_strategy", fallback_strategy) or environment.get("FALLBACK_STRATEGY"),
             performance_cache=_switch("performance_cache", performance_cache, environment),
-            tenants=named,
+            tenants=known_tenants,
+            limits=limits_of(limits, among, known_ids),
+            budget=_budget(budget) or environment.get("BUDGET"),
+            store=_store(store, environment),
             dev_mode=dev,
             app_url=environment.get("HTTP_REFERER") if app_url is None else checked_header_value(app_url, "app_url"),
             app_title=environment.get("X_OPEN_ROUTER_TITLE")
@@ -152,26 +159,19 @@ def _places(
     base_url: str | None,
     several: Sequence[str | Gateway] | None,
 ) -> list[Place]:
-    """The gateways in their order, each with the environment read for it; without those that an operator has switched off."""
+    """The gateways in their order, each with the environment read for it."""
     if several is None:
-        places = [_place(values, gateway, base_url)]
-    else:
-        if gateway is not None or base_url is not None:
-            raise ConfigurationError("gateways= excludes gateway= and base_url=: name all gateways in the list")
-        if isinstance(several, (str, Gateway)) or not isinstance(several, Sequence) or not several:
-            raise ConfigurationError("gateways: must be a list of names, base URLs or Gateway")
-        places = [_place(values, *_named_or_at(each)) for each in several]
-        names = [place.gateway.name for place in places]
-        for name in names:
-            if names.count(name) > 1:
-                raise ConfigurationError(f"gateways: {name!r} is there twice")
-    switches = [(place.environment.find("ENABLED"), place) for place in places]
-    on = [place for switch, place in switches if switch is None or place.environment.get("ENABLED")]
-    if not on:
-        (switch, place) = switches[0]
-        name = "ENABLED" if switch is None else switch[0]
-        raise ConfigurationError(f"{name} is false: {place.gateway.label or place.gateway.name} is not to be used here")
-    return on
+        return [_place(values, gateway, base_url)]
+    if gateway is not None or base_url is not None:
+        raise ConfigurationError("gateways= excludes gateway= and base_url=: name all gateways in the list")
+    if isinstance(several, (str, Gateway)) or not isinstance(several, Sequence) or not several:
+        raise ConfigurationError("gateways: must be a list of names, base URLs or Gateway")
+    places = [_place(values, *_named_or_at(each)) for each in several]
+    names = [place.gateway.name for place in places]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigurationError(f"gateways: {name!r} is there twice")
+    return places
 
 
 def _named_or_at(gateway: str | Gateway) -> tuple[str | Gateway | None, str | None]:
@@ -294,13 +294,33 @@ def _dev_mode(
     return DevMode(script=() if script is None else faults(script), pace=_seconds("dev_pace", pace))
 
 
-def _argument(name: str, parse: Callable[[str], T], value: str | None) -> T | None:
-    if value is None:
+def _budget(budget: Budget | None) -> Budget | None:
+    if budget is not None and not isinstance(budget, Budget):
+        raise ConfigurationError(
+            f"budget: must be a Budget, such as Budget('5', per='day'), not {type(budget).__name__}"
+        )
+    return budget
+
+
+def _store(given: str | SharedStore | None, environment: Environment) -> SharedStore | None:
+    """Where limits and budgets are counted. What a bare URL leaves open the environment may say."""
+    if isinstance(given, SharedStore):
+        return given
+    if given is not None and not isinstance(given, str):
+        raise ConfigurationError(f"store: must be {MEMORY!r}, a URL or a SharedStore, not {type(given).__name__}")
+    url = environment.get("ROUTERKIT_STORE") if given is None else store_url(given)
+    if given == MEMORY:
         return None
-    try:
-        return parse(value)
-    except (ValueError, AttributeError) as error:
-        raise ConfigurationError(f"{name}={shown(value)}: {error}") from None
+    fields = ("namespace", "workers", "offline_allowance")
+    told = {field: environment.get(f"ROUTERKIT_STORE_{field.upper()}") for field in fields}
+    known = {field: value for field, value in told.items() if value is not None}
+    if url in (None, MEMORY):
+        if known:
+            raise ConfigurationError(
+                f"ROUTERKIT_STORE_{min(known).upper()}: needs the URL of a store in ROUTERKIT_STORE"
+            )
+        return None
+    return SharedStore(url, **known)
 
 
 def _policy(kind: type[T], name: str, value: T | None) -> T | None:

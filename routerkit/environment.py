@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
 from typing import Any
 
 import attrs
@@ -15,9 +16,11 @@ import attrs
 from routerkit.core.strategies import STRATEGIES, name_of, strategy_of
 from routerkit.errors import ConfigurationError, InvalidRequestError
 from routerkit.types.gateway import checked_url
+from routerkit.types.limits import PERIODS, Budget
 from routerkit.types.policy import Timeouts
 from routerkit.types.request import checked_header_value, checked_model, checked_models
 from routerkit.types.secret import REPEATED, RedactedStr
+from routerkit.types.store import checked_namespace, checked_store_url, checked_workers
 
 PREFIXES: dict[str, tuple[str, ...]] = {
     "openrouter": ("OPENROUTER_",),
@@ -25,6 +28,9 @@ PREFIXES: dict[str, tuple[str, ...]] = {
     "onerouter": ("ONEROUTER_", "INFRON_"),
 }
 """Which variables serve a gateway, the first that is set first. OneRouter is Infron AI's former name: both serve both."""
+
+MEMORY = "memory"
+"""The store that is none: each process counts for itself."""
 
 _NUMBER = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 _DURATION = re.compile("".join(f"(?:({_NUMBER.pattern}){unit})?" for unit in ("h", "m", "s", "ms")))
@@ -83,10 +89,34 @@ def strategy_name(text: str) -> str:
         raise ValueError(f"is not a known strategy (known: {', '.join(STRATEGIES)})") from None
 
 
-def memory(text: str) -> str:
-    if text != "memory":
-        raise ValueError("is not a store of this version (known: memory)")
-    return text
+def count(text: str) -> int:
+    """A limit of a tenant."""
+    if not re.fullmatch(r"[0-9]{1,12}", text) or int(text) == 0:
+        raise ValueError("must be a whole number from 1 on")
+    return int(text)
+
+
+def budget(text: str) -> Budget:
+    """US dollars a day, or with ``/day``, ``/month`` or ``/total`` for as long."""
+    usd, slash, per = (part.strip() for part in text.partition("/"))
+    if not _NUMBER.fullmatch(usd) or (slash and per.lower() not in PERIODS):
+        raise ValueError("must be US dollars such as 5, 2.50/day, 100/month or 20/total")
+    return Budget(usd, per.lower() or "day")  # type: ignore[arg-type]  # it was looked at
+
+
+def store_url(text: str) -> str:
+    """``memory``, or the URL of a shared store, hidden."""
+    return text if text == MEMORY else checked_store_url(text, "store", f"{MEMORY}, or ")
+
+
+def workers(text: str) -> int:
+    return checked_workers(whole(text))
+
+
+def usd(text: str) -> Decimal:
+    if not _NUMBER.fullmatch(text):
+        raise ValueError("must be US dollars such as 1 or 0.50")
+    return Decimal(text)
 
 
 def header(text: str) -> str:
@@ -180,6 +210,13 @@ VARIABLES: tuple[Variable, ...] = (
         "false",
     ),
     Variable(
+        "BUDGET",
+        budget,
+        "none",
+        "What the client may spend, all tenants together: US dollars a day, or `/day`, `/month`, `/total`.",
+        "100/month",
+    ),
+    Variable(
         "HTTP_REFERER",
         header,
         "none",
@@ -196,7 +233,36 @@ VARIABLES: tuple[Variable, ...] = (
         prefixed=False,
     ),
     Variable(
-        "ROUTERKIT_STORE", memory, "memory", "Where shared state lives. Known: `memory`.", "memory", prefixed=False
+        "ROUTERKIT_STORE",
+        store_url,
+        MEMORY,
+        "Where limits and budgets are counted: `memory`, for each process by itself, or the URL of a Redis or Valkey.",
+        "redis://localhost:6379/0",
+        prefixed=False,
+    ),
+    Variable(
+        "ROUTERKIT_STORE_NAMESPACE",
+        checked_namespace,
+        "routerkit",
+        "Those who share it, and the store, share their limits.",
+        "billing-production",
+        prefixed=False,
+    ),
+    Variable(
+        "ROUTERKIT_STORE_WORKERS",
+        workers,
+        "1",
+        "How many processes share the store: each has that part of the limits while the store is lost.",
+        "4",
+        prefixed=False,
+    ),
+    Variable(
+        "ROUTERKIT_STORE_OFFLINE_ALLOWANCE",
+        usd,
+        "1",
+        "US dollars that each process may spend of any one budget while the store is lost.",
+        "0.50",
+        prefixed=False,
     ),
     Variable("ROUTERKIT_ENV", str, "none", "`production` forbids dev mode.", "production", prefixed=False),
 )
@@ -207,6 +273,13 @@ TENANT_VARIABLES: tuple[Variable, ...] = (
     Variable("DEFAULT_MODEL", checked_model, "the client's", "The tenant's default model.", "openai/gpt-4o-mini"),
     Variable(
         "FALLBACK_MODELS", models, "the client's", "The tenant's fallback models, between commas.", "openai/gpt-4o"
+    ),
+    Variable("REQUESTS_PER_MINUTE", count, "none", "Calls of the tenant a minute.", "60"),
+    Variable("TOKENS_PER_MINUTE", count, "none", "Tokens of its prompts and answers a minute.", "200000"),
+    Variable("REQUESTS_PER_DAY", count, "none", "Calls a day, which begins at midnight UTC.", "5000"),
+    Variable("CONCURRENCY", count, "none", "Calls under way at the same time.", "8"),
+    Variable(
+        "BUDGET", budget, "none", "What the tenant may spend: US dollars a day, or `/day`, `/month`, `/total`.", "5/day"
     ),
 )
 """What follows ``OPENROUTER_TENANT_<NAME>_``."""
@@ -242,7 +315,7 @@ def hidden(value: Any) -> Any:
         return RedactedStr(value)
     if isinstance(value, Mapping):
         return {hidden(name): hidden(each) for name, each in value.items()}
-    return [hidden(each) for each in value] if isinstance(value, (list, tuple)) else value
+    return type(value)(map(hidden, value)) if type(value) in (list, tuple) else value
 
 
 class Environment:
@@ -282,7 +355,7 @@ def parsed(variable: Variable, given: list[tuple[str, str]]) -> Any:
     except InvalidRequestError as error:
         told = f": {error}" if len(text) <= REPEATED or "sk-" not in text.lower() else ": holds no model ids"
     except ValueError as error:
-        told = f"={text!r}: {error}" if len(text) <= REPEATED else f": {error}"
-    # Raised here, and without the text: it may be a key that went into the wrong variable.
+        told = f"={text!r}: {error}" if len(text) <= REPEATED and "@" not in text else f": {error}"
+    # Raised here, and without the text: it may be a key, or a URL with a password, that went into the wrong variable.
     text = ""
     raise ConfigurationError(f"{full}{told}")

@@ -290,12 +290,27 @@ class StreamInterruptedError(RouterKitError):
 
 
 class _RefusedError(RouterKitError):
-    """A limit or budget of the caller's own; ``retry_at`` is the Unix time at which there is room again."""
+    """A limit or budget of the caller's own.
 
-    def __init__(self, message: str, *, retry_at: float | None = None, route: Route | None = None) -> None:
+    ``retry_at`` is the Unix time at which there is room again, ``retry_after`` the seconds until then. Both are ``None`` where
+    nobody can tell, as of a place that comes free when another call ends, or where waiting does not help.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_at: float | None = None,
+        retry_after: float | None = None,
+        route: Route | None = None,
+    ) -> None:
         super().__init__(message)
         self.retry_at = retry_at
+        self.retry_after = retry_after
         self.route = route
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**super().to_dict(), "should_retry": self.retry_at is not None}
 
     @property
     def rate_limited(self) -> bool:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import warnings
 import weakref
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import attrs
 
-from routerkit.config import LATER, ChangeableOptions, Options, changed, settings_from, with_file
+from routerkit.config import ChangeableOptions, Options, changed, settings_from, with_file
 from routerkit.core.effects import Emit, Step
 from routerkit.core.router import Router
 from routerkit.core.streaming import Ended
@@ -18,9 +18,10 @@ from routerkit.environment import Variables, hidden
 from routerkit.errors import ConfigurationError, RouterKitError
 from routerkit.telemetry.observe import Observers
 from routerkit.tenancy import settings_for
-from routerkit.transport.drive import abandon, unwind
+from routerkit.transport.drive import abandon, advance, unwind
 from routerkit.transport.runtime import SystemRuntime
 from routerkit.types.completion import Completion
+from routerkit.types.event import StoreChanged
 from routerkit.types.policy import Timeouts
 from routerkit.types.request import ChatRequest
 from routerkit.types.route import Route
@@ -30,12 +31,17 @@ from routerkit.types.usage import Stats, UsageReport
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
+    from routerkit.core.limits import Store
+    from routerkit.store.redis import RedisStore
     from routerkit.store.scores import ScoreFile
     from routerkit.transport.carrier import Carrier
     from routerkit.types.request import CallOptions, Messages
 
 _OWN = ("model", "fallback_models", "extra_body", "extra_headers", "allow_any_price", "on_interrupt")
 """Options of a call that are no request parameters."""
+
+_SECRET: tuple[Literal["api_key", "store", "limits"], ...] = ("api_key", "store", "limits")
+"""Options in which a key or a password may stand, be it by mistake."""
 
 _living: weakref.WeakSet[ClientBase] = weakref.WeakSet()
 
@@ -48,6 +54,8 @@ class Health:
     """State (``closed``, ``open``, ``half_open``) by ``model on gateway``, and by gateway."""
     cooldowns: dict[str, float]
     """Seconds left, by ``model on gateway``, by gateway or by key."""
+    store_lost: bool = False
+    """Whether the store that counts for all processes cannot be asked: this one then decides alone."""
 
 
 class ClientBase:
@@ -78,10 +86,10 @@ class ClientBase:
 
     @classmethod
     def _settings(cls, values: Mapping[str, str], options: Options) -> Settings:
-        options["api_key"] = hidden(options.get("api_key"))  # the frames of an error hold these options
+        for name in _SECRET:
+            if name in options:
+                options[name] = hidden(options[name])  # the frames of an error hold these options
         unknown = sorted(options.keys() - Options.__annotations__.keys())
-        if unknown and unknown[0] in LATER:
-            raise ConfigurationError(f"{cls.__name__}({unknown[0]}=…) is not available in this version")
         if unknown:
             raise TypeError(f"{cls.__name__}() got an unexpected keyword argument {unknown[0]!r}")
         return settings_from(values, **options)
@@ -91,7 +99,10 @@ class ClientBase:
         """What the client was told; no key shows in its ``repr``."""
         self._runtime = SystemRuntime() if runtime is None else runtime
         self._observers = Observers(settings.observers)
-        self.router = Router(settings, self._runtime, self._observers.wanted)
+        self._shared_store = _shared_store(settings, self._runtime, self._note)
+        store = self._shared_store or _own_store(settings, self._runtime)
+        board = None if self._shared_store is None else self._shared_store.board
+        self.router = Router(settings, self._runtime, self._observers.wanted, store, board)
         self._root: ClientBase = self
         """The client that owns the connections; another one, when made by :meth:`with_options`."""
         self._closed = False
@@ -163,7 +174,8 @@ class ClientBase:
     def health(self) -> Health:
         """Breakers and cooldowns as they are now, of this process."""
         states = {name: str(state) for name, state in self.router.health.states().items()}
-        return Health(states, self.router.health.cooldowns(self.settings.tenant))
+        lost = self._shared_store is not None and self._shared_store.report().lost
+        return Health(states, self.router.health.cooldowns(self.settings.tenant), lost)
 
     def __repr__(self) -> str:
         settings = getattr(self, "settings", None)
@@ -215,12 +227,50 @@ class ClientBase:
     def _emit(self, order: Emit) -> None:
         self._observers.notify(order.event)
 
+    def _note(self, event: StoreChanged) -> None:
+        """Of the store; told to observers with the next call's events."""
+        self.router.note(event)
+
     def _forked(self) -> None:
         self.router.forked()
         if self._score_file is not None:
             self._score_file.forget_lock()
         if self._carrier is not None:
             self._carrier.forked()
+
+
+def _shared_store(
+    settings: Settings, runtime: SystemRuntime, notify: Callable[[StoreChanged], object]
+) -> RedisStore | None:
+    """The server that counts for many processes, if the settings name one. It is asked whether it can be used.
+
+    Raises ConfigurationError where it refuses us; one that is not there is done without until it is.
+    """
+    shared = settings.store
+    if shared is None:
+        return None
+    from routerkit.store.redis import RedisStore
+
+    store = RedisStore(
+        shared.reveal(), runtime, shared.namespace, shared.workers, shared.offline_allowance, notify=notify
+    )
+    link = store.link()
+    try:
+        advance(store.check(), link.perform)
+    finally:
+        link.close()
+    return store
+
+
+def _own_store(settings: Settings, runtime: SystemRuntime) -> Store | None:
+    """This process's memory; ``None``: there is nothing to count."""
+    tenants = settings.tenants.values()
+    limited = settings.limits or any(tenant.limits is not None for tenant in tenants)
+    if not limited and settings.budget is None and all(tenant.budget is None for tenant in tenants):
+        return None
+    from routerkit.store.memory import MemoryStore
+
+    return MemoryStore(runtime)
 
 
 class StreamBase:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 import attrs
 
 from routerkit.errors import ConfigurationError
 from routerkit.types.gateway import FEATURES, Gateway, checked_url
+from routerkit.types.limits import Limits
 from routerkit.types.secret import shown
 
 OPENROUTER = Gateway(
@@ -39,6 +42,16 @@ ONEROUTER = attrs.evolve(
     INFRON, name="onerouter", base_url="https://llm.onerouter.pro/v1", label="OneRouter", id_prefix="onerouter/"
 )
 """Infron AI under its former name."""
+
+FREE_TIER: Mapping[str, Limits] = MappingProxyType(
+    {"free:openrouter": Limits(requests_per_minute=20, requests_per_day=50)}
+)
+"""What OpenRouter allows each account of its free models: ``Client(limits=FREE_TIER)``. Source: "API rate limits" in its
+documentation (openrouter.ai/docs/api-reference/limits). Several keys of one account have these together."""
+FREE_TIER_WITH_CREDITS: Mapping[str, Limits] = MappingProxyType(
+    {"free:openrouter": Limits(requests_per_minute=20, requests_per_day=1000)}
+)
+"""The same for an account that has bought ten credits or more."""
 
 KNOWN = {gateway.name: gateway for gateway in (OPENROUTER, INFRON, ONEROUTER)}
 

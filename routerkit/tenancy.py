@@ -12,6 +12,7 @@ import attrs
 from routerkit.environment import TENANT_VARIABLES, Environment, Variable, hidden, parsed
 from routerkit.errors import ConfigurationError
 from routerkit.types.gateway import Gateway
+from routerkit.types.limits import Limits
 from routerkit.types.secret import Secret, keys_from_text, keys_of, listed, shown
 from routerkit.types.settings import Settings
 from routerkit.types.tenant import Tenant
@@ -23,6 +24,7 @@ _TENANT = re.compile(
     rf"TENANT_(?P<name>[A-Z0-9]+(?:_[A-Z0-9]+)*?)_(?P<what>{'|'.join(each.name for each in TENANT_VARIABLES)})"
 )
 _BY_NAME = {variable.name: variable for variable in TENANT_VARIABLES}
+_LIMITS = ("requests_per_minute", "tokens_per_minute", "requests_per_day", "concurrency")
 _ENVIRONMENT_NAME = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")
 """Names that a tenant of the environment can have."""
 MAX_NAME = 100
@@ -47,12 +49,24 @@ class Place:
         return f"set {prefixes[0]}API_KEY or " if prefixes else ""
 
 
-def client_keys(places: Sequence[Place], given: Any, *, needed: bool) -> Keys:
+def switched_on(places: Sequence[Place]) -> list[Place]:
+    """Those that no operator has switched off. Raises ConfigurationError when there is none."""
+    switches = [(place.environment.find("ENABLED"), place) for place in places]
+    on = [place for switch, place in switches if switch is None or place.environment.get("ENABLED")]
+    if not on:
+        (switch, place) = switches[0]
+        name = "ENABLED" if switch is None else switch[0]
+        raise ConfigurationError(f"{name} is false: {place.gateway.label or place.gateway.name} is not to be used here")
+    return on
+
+
+def client_keys(places: Sequence[Place], among: Sequence[Gateway], given: Any, *, needed: bool) -> Keys:
     """The client's own keys: those given, else those of the environment. A bare key is the first gateway's.
 
+    ``among``: all gateways, those that are switched off too: their keys are no mistake, and nobody else's.
     Raises ConfigurationError, also for a gateway that needs a key and has none, if keys are ``needed``.
     """
-    names = [place.gateway.name for place in places]
+    names = [gateway.name for gateway in among]
     told = _by_gateway(None if given is None else keys_of(given, "api_key"), names, "api_key")
     keys = {}
     for place in places:
@@ -91,10 +105,10 @@ def _of_environment(place: Place) -> tuple[Secret, ...]:
     return tuple(dict.fromkeys(keys))
 
 
-def tenants_of(places: Sequence[Place], given: Iterable[Tenant] | None) -> dict[str, Tenant]:
+def tenants_of(places: Sequence[Place], among: Sequence[Gateway], given: Iterable[Tenant] | None) -> dict[str, Tenant]:
     """The tenants by name: those given, else those of the environment; what a given one leaves open the environment may say.
 
-    Raises ConfigurationError.
+    ``among``: see :func:`client_keys`. Raises ConfigurationError.
     """
     told = _tenants_of_environment(places)
     if given is None:
@@ -107,8 +121,16 @@ def tenants_of(places: Sequence[Place], given: Iterable[Tenant] | None) -> dict[
             raise ConfigurationError(f"tenants: must be a list of Tenant, and holds a {type(tenant).__name__}")
         if tenant.name in tenants:
             raise ConfigurationError(f"tenants: {tenant.name!r} is there twice")
-        tenants[tenant.name] = _completed(tenant, told.get(tenant.name))
+        tenants[tenant.name] = _completed(_without_others(tenant, places, among), told.get(tenant.name))
     return tenants
+
+
+def _without_others(tenant: Tenant, places: Sequence[Place], among: Sequence[Gateway]) -> Tenant:
+    """A tenant without its keys for gateways that are switched off."""
+    if tenant.keys is None or len(places) == len(among):
+        return tenant
+    keys, on = tenant_keys(among, tenant), {place.gateway.name for place in places}
+    return attrs.evolve(tenant, api_key={name: several for name, several in keys.items() if name in on} or None)
 
 
 def _completed(tenant: Tenant, told: Tenant | None) -> Tenant:
@@ -119,8 +141,8 @@ def _completed(tenant: Tenant, told: Tenant | None) -> Tenant:
         told.keys if tenant.keys is None else tenant.keys,
         tenant.default_model or told.default_model,
         told.fallback_models if tenant.fallback_models is None else tenant.fallback_models,
-        tenant.limits,
-        tenant.budget,
+        tenant.limits or told.limits,
+        tenant.budget or told.budget,
     )
 
 
@@ -164,7 +186,8 @@ def _add_keys(keys: dict[str, tuple[Secret, ...]], place: Place, full: str) -> N
 
 def _tenant(name: str, fields: dict[str, Any]) -> Tenant:
     keys = fields.pop("keys")
-    return Tenant(name, keys or None, **fields)
+    limits = {field: fields.pop(field) for field in _LIMITS if field in fields}
+    return Tenant(name, keys or None, limits=Limits(**limits) if limits else None, **fields)
 
 
 def check_tenants(places: Sequence[Place], tenants: Mapping[str, Tenant], *, needed: bool) -> None:
@@ -231,4 +254,6 @@ def settings_for(settings: Settings, name: str) -> Settings:
         fallback_models=settings.fallback_models if tenant.fallback_models is None else tenant.fallback_models,
         tenants={},
         tenant=tenant.name,
+        tenant_limits=tenant.limits,
+        tenant_budget=tenant.budget,
     )

@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from routerkit.core.breaker import RESET_AFTER, Breaker, Permit
+from routerkit.core.breaker import HEARSAY_SECONDS, RESET_AFTER, Breaker, Permit
 from routerkit.types.event import BreakerState
 from routerkit.types.policy import BreakerPolicy
 from routerkit.types.verdict import Sample
@@ -22,7 +22,7 @@ LEASE = 60.0
 
 
 def breaker(
-    random: float = 1.0, on_change: Callable[[BreakerState, float], object] | None = None, **policy: Any
+    random: float = 1.0, on_change: Callable[[Breaker, float, bool], object] | None = None, **policy: Any
 ) -> Breaker:
     return Breaker(BreakerPolicy(**policy), lambda: random, on_change)
 
@@ -44,6 +44,10 @@ def tripped(**policy: Any) -> Breaker:
     feed(subject, *[FAIL] * 5)
     assert subject.state is OPEN
     return subject
+
+
+def into(heard: list[tuple[BreakerState, float, bool]]) -> Callable[[Breaker, float, bool], object]:
+    return lambda changed, open_for, news: heard.append((changed.state, open_for, news))
 
 
 def probe(subject: Breaker, now: float, lease: float = LEASE) -> Permit:
@@ -462,8 +466,8 @@ def test_a_panic_probe_that_succeeds_is_enough() -> None:
 
 
 def test_a_panic_probe_that_teaches_nothing_is_as_if_it_had_not_been() -> None:
-    heard: list[tuple[BreakerState, float]] = []
-    subject = Breaker(BreakerPolicy(fast_trip=1), lambda: 1.0, lambda state, seconds: heard.append((state, seconds)))
+    heard: list[tuple[BreakerState, float, bool]] = []
+    subject = breaker(on_change=into(heard), fast_trip=1)
     permit = subject.acquire(0, lease=LEASE)
     assert permit is not None
     permit.settle(Sample.FAIL, 0)
@@ -471,7 +475,7 @@ def test_a_panic_probe_that_teaches_nothing_is_as_if_it_had_not_been() -> None:
     assert probe is not None
     probe.settle(Sample.NEUTRAL, 2)
     assert (subject.state, subject.open_until) == (BreakerState.OPEN, 5)
-    assert heard == [(BreakerState.OPEN, 5), (BreakerState.HALF_OPEN, 0), (BreakerState.OPEN, 3)]
+    assert heard == [(OPEN, 5, True), (HALF_OPEN, 0, False), (OPEN, 3, False)], "no news the second time"
     again = subject.panic(2, lease=LEASE)
     assert again is not None, "somebody else may have the second's probe"
     probe.settle(Sample.OK, 2)
@@ -512,11 +516,11 @@ def test_panic_is_for_the_open() -> None:
 
 
 def test_a_panic_probe_is_heard_of() -> None:
-    heard: list[tuple[BreakerState, float]] = []
-    subject = breaker(on_change=lambda *change: heard.append(change), open_seconds=0.5)
+    heard: list[tuple[BreakerState, float, bool]] = []
+    subject = breaker(on_change=into(heard), open_seconds=0.5)
     feed(subject, *[FAIL] * 5)
     assert subject.panic(0.25, lease=LEASE) is not None
-    assert heard == [(OPEN, 0.5), (HALF_OPEN, 0.0)], "it lets a probe through, though its time is not over"
+    assert heard == [(OPEN, 0.5, True), (HALF_OPEN, 0.0, False)], "it lets a probe through, though its time is not over"
 
 
 def test_forced_open_until_reset() -> None:
@@ -534,13 +538,226 @@ def test_forced_open_until_reset() -> None:
 
 
 def test_listeners_hear_each_transition_once() -> None:
-    heard: list[tuple[str, float]] = []
-    subject = breaker(on_change=lambda state, open_for: heard.append((str(state), open_for)))
+    heard: list[tuple[BreakerState, float, bool]] = []
+    subject = breaker(on_change=into(heard))
     feed(subject, *[FAIL] * 5)
     probe(subject, 5).settle(FAIL, 5)
     for _ in range(2):
         probe(subject, 12.5).settle(OK, 12.5)
-    assert heard == [("open", 5), ("half_open", 0), ("open", 7.5), ("half_open", 0), ("closed", 0)]
+    opened, closed = [(OPEN, 5, True), (HALF_OPEN, 0, False)], (CLOSED, 0, True)
+    assert heard == [*opened, (OPEN, 7.5, True), (HALF_OPEN, 0, False), closed]
+
+
+def test_what_an_operator_opens_is_no_news_and_what_one_resets_is() -> None:
+    heard: list[tuple[BreakerState, float, bool]] = []
+    subject = breaker(on_change=into(heard))
+    subject.force_open(0)
+    subject.reset(1)
+    assert heard == [(OPEN, 5, False), (CLOSED, 0, True)]
+
+
+# --- hearsay ---
+
+
+def following(until: float = 10.0, **policy: Any) -> Breaker:
+    """Open by another process's word, from 0 on."""
+    subject = breaker(**policy)
+    assert subject.adopt(0, until)
+    return subject
+
+
+def test_open_by_another_processs_word_and_then_half_open_as_usual() -> None:
+    heard: list[tuple[BreakerState, float, bool]] = []
+    subject = breaker(on_change=into(heard))
+    assert subject.adopt(1, 8)
+    assert (subject.state, subject.hearsay, subject.retry_at(1)) == (OPEN, True, 8)
+    assert heard == [(OPEN, 7, False)], "it is no news of ours"
+    assert subject.acquire(7.9, lease=LEASE) is None
+    for _ in range(2):
+        assert subject.hearsay
+        probe(subject, 8).settle(OK, 8)
+    assert (subject.state, subject.hearsay) == (CLOSED, False)
+    assert heard[1:] == [(HALF_OPEN, 0, False), (CLOSED, 0, True)]
+
+
+def test_a_probe_of_our_own_that_fails_is_our_own_evidence() -> None:
+    heard: list[tuple[BreakerState, float, bool]] = []
+    subject = breaker(on_change=into(heard))
+    subject.adopt(0, 3)
+    probe(subject, 3).settle(FAIL, 4)
+    assert (subject.state, subject.open_until, subject.hearsay) == (OPEN, 9, False), "the first of its own"
+    assert heard[-1] == (OPEN, 5, True)
+    assert not subject.adopt(5, 60)
+    subject.retract(5)
+    assert (subject.state, subject.open_until) == (OPEN, 9)
+
+
+def test_what_it_opened_itself_is_left_alone() -> None:
+    subject = tripped()
+    assert not subject.adopt(1, 60)
+    assert subject.open_until == 5
+    out = probe(subject, 5)
+    assert not subject.adopt(5, 60)
+    subject.retract(5)
+    assert (subject.state, out.stale) == (HALF_OPEN, False)
+
+
+def test_a_word_taken_back_closes_with_no_memory() -> None:
+    heard: list[tuple[BreakerState, float, bool]] = []
+    subject = breaker(on_change=into(heard))
+    feed(subject, *[FAIL] * 4)
+    subject.adopt(0, 10)
+    subject.retract(1)
+    assert (subject.state, subject.open_until, subject.hearsay) == (CLOSED, 0, False)
+    assert heard[1:] == [(CLOSED, 0, False)]
+    feed(subject, *[FAIL] * 4, at=1)
+    assert subject.state is CLOSED
+    feed(subject, FAIL, at=1)
+    assert subject.open_until == 6, "and it was never open by itself before"
+    subject = following(10)
+    probe(subject, 10)
+    subject.retract(10)
+    assert subject.state is CLOSED, "half-open, too"
+    subject.retract(11)
+    assert subject.state is CLOSED
+
+
+def test_a_new_word_holds_instead_of_the_old_one() -> None:
+    heard: list[tuple[BreakerState, float, bool]] = []
+    subject = breaker(on_change=into(heard))
+    subject.adopt(0, 10)
+    for until in (20, 15):
+        assert subject.adopt(5, until)
+        assert (subject.state, subject.open_until) == (OPEN, until)
+    assert len(heard) == 1
+    probe(subject, 15)
+    assert subject.adopt(16, 25)
+    assert (subject.state, subject.open_until) == (OPEN, 25), "somebody saw it fail again"
+
+
+def test_no_word_is_followed_for_ever() -> None:
+    subject = following(50)
+    assert subject.adopt(40, 200)
+    assert subject.open_until == HEARSAY_SECONDS
+    assert not subject.adopt(HEARSAY_SECONDS, 300)
+    probe(subject, HEARSAY_SECONDS)
+    assert not subject.adopt(HEARSAY_SECONDS, 300)
+    assert subject.state is HALF_OPEN, "now it sees for itself"
+    assert not breaker().adopt(5, 5), "over already"
+
+
+def test_each_stretch_begins_when_it_was_closed() -> None:
+    subject = following(50)
+    subject.retract(40)
+    assert subject.adopt(50, 1000)
+    assert subject.open_until == 50 + HEARSAY_SECONDS
+
+
+def test_disabled_and_forced_breakers_heed_nobody() -> None:
+    subject = breaker(enabled=False)
+    assert not subject.adopt(0, 10)
+    assert subject.state is CLOSED
+    subject = following(10)
+    subject.force_open(1)
+    assert not subject.adopt(2, 5)
+    subject.retract(2)
+    assert (subject.state, subject.retry_at(100), subject.hearsay) == (OPEN, None, False)
+
+
+def test_an_answer_that_comes_in_meanwhile_counts_for_more() -> None:
+    subject = breaker()
+    before = subject.acquire(0, lease=LEASE)
+    late = subject.acquire(0, lease=LEASE)
+    assert before is not None
+    assert late is not None
+    subject.adopt(1, 30)
+    late.settle(FAIL, 2)
+    assert subject.state is OPEN
+    before.settle(OK, 3)
+    assert (subject.state, subject.good_at) == (CLOSED, 3)
+    again = subject.acquire(3, lease=LEASE)
+    assert again is not None
+    subject.adopt(4, 30)
+    subject.retract(5)
+    now_closed = subject.acquire(5, lease=LEASE)
+    assert now_closed is not None
+    again.settle(OK, 6)
+    assert not now_closed.stale, "closed already: nothing to do"
+
+
+def test_a_probe_under_way_when_others_saw_failures_counts_if_it_succeeds() -> None:
+    for sample, state in ((FAIL, OPEN), (OK, CLOSED)):
+        subject = following(10)
+        out = probe(subject, 10)
+        subject.adopt(11, 40)
+        out.settle(sample, 12)
+        assert subject.state is state
+
+
+def test_an_answer_from_before_its_own_opening_says_nothing_even_if_it_goes_by_hearsay_since() -> None:
+    subject = breaker()
+    early = subject.acquire(0, lease=LEASE)
+    assert early is not None
+    feed(subject, *[FAIL] * 5)
+    subject.defer(probe(subject, 5), 5, 6)
+    early.settle(OK, 5.5)
+    assert (subject.state, subject.hearsay) == (HALF_OPEN, True)
+
+
+def test_while_another_process_probes_nobody_does_here() -> None:
+    subject = tripped()
+    out = probe(subject, 5)
+    assert subject.leased_until == 5 + LEASE
+    subject.defer(out, 5, 6)
+    assert (subject.state, subject.hearsay, subject.retry_at(5)) == (HALF_OPEN, True, 6)
+    assert subject.acquire(5.9, lease=LEASE) is None
+    out.settle(FAIL, 5.9)
+    assert subject.state is HALF_OPEN, "it was never sent"
+    again = probe(subject, 6)
+    out.breaker.defer(out, 6, 100)
+    assert not again.stale, "only once"
+    subject.retract(6)
+    assert subject.state is CLOSED, "the other one's probe succeeded"
+    subject.defer(again, 6, 100)
+    assert (subject.state, subject.hearsay) == (CLOSED, False), "too late"
+
+
+def test_who_waits_for_anothers_probe_is_open_again_when_that_fails() -> None:
+    subject = tripped()
+    subject.defer(probe(subject, 5), 5, 6)
+    assert subject.adopt(5.5, 12)
+    assert (subject.state, subject.open_until) == (OPEN, 12)
+
+
+def test_waiting_for_others_begins_no_new_stretch() -> None:
+    subject = following(50)
+    subject.defer(probe(subject, 50), 50, 51)
+    assert subject.adopt(55, 1000)
+    assert subject.open_until == HEARSAY_SECONDS
+    subject.defer(probe(subject, HEARSAY_SECONDS), HEARSAY_SECONDS, HEARSAY_SECONDS + 1)
+    assert not subject.adopt(HEARSAY_SECONDS, 1000)
+
+
+def test_a_panic_probe_that_another_process_makes() -> None:
+    subject = tripped()
+    out = subject.panic(1, lease=LEASE)
+    assert out is not None
+    subject.defer(out, 1.5, 2.5)
+    assert (subject.state, subject.open_until, subject.hearsay) == (OPEN, 5, True)
+    assert subject.panic(2.4, lease=LEASE) is None, "not again in the same second"
+    out = subject.panic(2.5, lease=LEASE)
+    assert out is not None
+    subject.defer(out, 5, 6)
+    assert (subject.state, subject.retry_at(5)) == (HALF_OPEN, 6), "by then its time is over anyway"
+
+
+def test_what_was_seen_to_work_last() -> None:
+    subject = breaker()
+    assert subject.good_at == -math.inf
+    feed(subject, OK, FAIL, SLOW, NEUTRAL, every=1)
+    assert subject.good_at == 0
+    subject.reset(7)
+    assert subject.good_at == 7, "an operator should know"
 
 
 # --- any history ---

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from routerkit.core.strategies import STRATEGIES
 from routerkit.environment import VARIABLES, duration
 from routerkit.gateways import INFRON, KNOWN, ONEROUTER, OPENROUTER, at, known
 from routerkit.types.gateway import Gateway
+from routerkit.types.limits import Budget
 from routerkit.types.policy import BreakerPolicy, RetryPolicy, Timeouts
 from routerkit.types.settings import DevMode, Settings
 
@@ -90,10 +92,35 @@ GOOD: dict[str, tuple[Callable[[Settings], Any], dict[str, Any]]] = {
         {"false": "priority", "0": "priority", "": "priority", "true": "cost_optimized"},
     ),
     "PERFORMANCE_CACHE": (lambda it: it.performance_cache, {"false": False, "no": False, "": False, "true": True}),
+    "BUDGET": (
+        lambda it: it.budget,
+        {
+            "5": Budget(5),
+            "2.50/day": Budget("2.50"),
+            "100 / month": Budget(100, "month"),
+            "20/Total": Budget(20, "total"),
+            "0": Budget(0),
+            "": None,
+        },
+    ),
     "HTTP_REFERER": (lambda it: it.app_url, {"https://example.com": "https://example.com", "": None}),
     "X_OPEN_ROUTER_TITLE": (lambda it: it.app_title, {"My app": "My app"}),
     "DEV_MODE": (lambda it: it.dev_mode, {"true": DevMode(), "on": DevMode(), "false": None, "0": None, "": None}),
-    "ROUTERKIT_STORE": (lambda it: True, {"memory": True}),
+    "ROUTERKIT_STORE": (
+        lambda it: it.store and it.store.reveal(),
+        {
+            "memory": None,
+            "": None,
+            **{url: url for url in ("redis://localhost", "rediss://:pass@h:1/2", "unix:///run/redis.sock?db=1")},
+            " redis+cluster://a:1,b:2 ": "redis+cluster://a:1,b:2",
+        },
+    ),
+    "ROUTERKIT_STORE_NAMESPACE": (lambda it: it.store.namespace, {"billing": "billing", "": "routerkit", "ä b": "ä b"}),
+    "ROUTERKIT_STORE_WORKERS": (lambda it: it.store.workers, {"4": 4, "1000000": 10**6, "": 1}),
+    "ROUTERKIT_STORE_OFFLINE_ALLOWANCE": (
+        lambda it: it.store.offline_allowance,
+        {"0": Decimal(0), "0.50": Decimal("0.50"), "": Decimal(1)},
+    ),
     "ROUTERKIT_ENV": (lambda it: True, {"production": True, "staging": True}),
 }
 BAD = {
@@ -129,17 +156,27 @@ BAD = {
     "FALLBACK_STRATEGY": ["random"],
     "COST_OPTIMIZED": ["perhaps", "2"],
     "PERFORMANCE_CACHE": ["perhaps", "/tmp"],
+    "BUDGET": ["-1", "$5", "5/week", "5 USD", "1e3", "/day", "5/", "5/day/month", "nan", "٥", "1,5", "9" * 99],
     "HTTP_REFERER": ["https://exämple.com", "a\r\nb: c", "x" * 1025],
     "X_OPEN_ROUTER_TITLE": ["Zürich", "a\nb"],
     "DEV_MODE": ["maybe", "2", "production"],
-    "ROUTERKIT_STORE": ["redis://localhost", "disk"],
+    "ROUTERKIT_STORE": ["disk", "Memory", "localhost:6379", "http://localhost", "REDIS://h", "redis://", "redis://a b"],
+    "ROUTERKIT_STORE_NAMESPACE": ["x" * 201, "a\nb", "redis://localhost"],
+    "ROUTERKIT_STORE_WORKERS": ["0", "-1", "1.5", "four", "1000001"],
+    "ROUTERKIT_STORE_OFFLINE_ALLOWANCE": ["-1", "$1", "1 USD", "inf", "1e3"],
 }
+STORE = {"ROUTERKIT_STORE": "redis://localhost"}
+"""What the variables that say more of a store need."""
 
 PREFIXED = {variable.name: variable.prefixed for variable in VARIABLES}
 
 
 def full(name: str, prefix: str = "OPENROUTER_") -> str:
     return prefix + name if PREFIXED[name] else name
+
+
+def needed(name: str) -> dict[str, str]:
+    return STORE if name.startswith("ROUTERKIT_STORE_") else {}
 
 
 def test_the_tables_cover_every_variable() -> None:
@@ -152,19 +189,19 @@ def test_the_tables_cover_every_variable() -> None:
 def test_good_values(name: str) -> None:
     look, values = GOOD[name]
     for text, expected in values.items():
-        assert look(read({full(name): text})) == expected, text
+        assert look(read({**needed(name), full(name): text})) == expected, text
 
 
 @pytest.mark.parametrize("name", GOOD)
 def test_examples_are_good(name: str) -> None:
     example = next(variable.example for variable in VARIABLES if variable.name == name)
-    read({full(name): OTHER_KEY if "API_KEY" in name else example})
+    read({**needed(name), full(name): OTHER_KEY if "API_KEY" in name else example})
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_bad_values_name_their_variable(name: str) -> None:
     for text in BAD[name]:
-        told = refused({full(name): text})
+        told = refused({**needed(name), full(name): text})
         assert told.startswith((f"{full(name)}: ", f"{full(name)}=", f"{full(name)}[")), told
         assert "API_KEY" not in name or text not in told
 
@@ -177,7 +214,7 @@ def test_a_key_in_the_wrong_variable_is_not_shown(name: str) -> None:
     for text in (key, f"{key} x"):
         if "API_KEY" in name and text == key:
             continue
-        assert key[:12] not in refused({full(name): text})
+        assert key[:12] not in refused({**needed(name), full(name): text})
 
 
 def test_a_variable_that_is_set_to_nothing_is_not_set() -> None:
@@ -308,7 +345,14 @@ def test_empty_arguments_are_arguments() -> None:
         ({"catalog_ttl": True}, "catalog_ttl=True: must be"),
         ({"strategy": "cheapest"}, "strategy='cheapest': is not a known strategy (known: priority, "),
         ({"fallback_strategy": 5}, "fallback_strategy=5: "),
-        ({"store": "redis://localhost"}, "store='redis://localhost': is not a store of this version"),
+        (
+            {"store": "disk"},
+            "store: must be memory, or a URL of printable ASCII characters without blanks that begins with",
+        ),
+        ({"store": 5}, "store: must be 'memory', a URL or a SharedStore, not int"),
+        ({"budget": 5}, "budget: must be a Budget, such as Budget('5', per='day'), not int"),
+        ({"budget": "5/day"}, "budget: must be a Budget, such as Budget('5', per='day'), not str"),
+        ({"limits": 60}, "limits: must be a Limits, or a dict from scope to Limits, not int"),
         ({"app_url": "https://exämple.com"}, "app_url: must be printable ASCII"),
         ({"app_title": "a\nb"}, "app_title: must be printable ASCII"),
         ({"dev_mode": "true"}, "dev_mode='true': must be True or False"),

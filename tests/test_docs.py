@@ -28,7 +28,6 @@ from routerkit.core.verdict_table import VERDICTS
 from routerkit.environment import PREFIXES, TENANT_VARIABLES, VARIABLES
 from routerkit.gateways import KNOWN
 from routerkit.types.gateway import FEATURES
-from routerkit.types.policy import BreakerPolicy, RetryPolicy, Timeouts
 from tests import test_config as of_configuration
 from tests import test_tenants as of_tenants
 
@@ -287,10 +286,10 @@ def test_every_verdict_is_on_the_page_of_failures(tables: ModuleType) -> None:
 
 
 def test_every_field_is_in_the_tables_of_policies(tables: ModuleType) -> None:
-    for kind in (Timeouts, RetryPolicy, BreakerPolicy, routerkit.Fault, routerkit.Gateway):
+    needed = {routerkit.Gateway: ("name", "base_url"), routerkit.Budget: ("usd",)}
+    for kind in tables.KINDS:
         rows = cells(tables.fields_table(kind.__name__))
-        needed = ("name", "base_url") if kind is routerkit.Gateway else ()
-        assert [row[0] for row in rows] == [f"`{field.name}`" for field in attrs.fields(kind)][len(needed) :]
+        assert [row[0] for row in rows] == [f"`{each.name}`" for each in attrs.fields(kind)][len(needed.get(kind, ())) :]
     assert ["`max_sleep`", "`60.0`", "The longest wait that a server's hint can ask of a call, in seconds."] in cells(
         tables.fields_table("RetryPolicy")
     )
@@ -298,7 +297,7 @@ def test_every_field_is_in_the_tables_of_policies(tables: ModuleType) -> None:
 
 def test_every_table_is_on_a_page() -> None:
     made = {"variables", "tenant-variables", "gateways", "verdicts", "failures"}
-    assert used_tables() == made | {"Timeouts", "RetryPolicy", "BreakerPolicy", "Fault", "Gateway"}
+    assert used_tables() == made | {kind.__name__ for kind in tables.KINDS}
 
 
 def test_every_keyword_is_in_the_configuration_page() -> None:

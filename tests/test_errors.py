@@ -174,6 +174,7 @@ def test_every_error_has_what_handlers_ask_for() -> None:
 
 RETRY = {RateLimitError, InternalServerError, APIConnectionError, APITimeoutError, ProtocolError, EmptyResponseError}
 RETRY |= {DeadlineExceededError, NoEligibleModelError, AllModelsFailedError, StreamInterruptedError}
+RETRY |= {LimitExceededError, BudgetExceededError}
 LIMITED = {RateLimitError, NoEligibleModelError, AllModelsFailedError, LimitExceededError, BudgetExceededError}
 
 

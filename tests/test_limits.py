@@ -132,6 +132,14 @@ def test_more_than_a_cap_is_never_admitted_whatever_is_left() -> None:
         assert take(charge(kind, 5, 6), None, 0.0) == Denial(charge(kind, 5, 6), None, never=True)
 
 
+def test_what_costs_nothing_never_stands_in_the_way() -> None:
+    for kind in (Kind.DAY, Kind.SLOTS, Kind.MONEY):
+        number = period_number(charge(kind), 0.0)
+        assert take(charge(kind, 5, 0), Count(number, 7, 2), 0.0) == Count(number, 7, 2)
+        assert isinstance(take(charge(kind, 5, 1), Count(number, 7, 2), 0.0), Denial)
+        assert take(charge(kind, 0, 0), None, 0.0) == Count(number, 0)
+
+
 def test_settling_changes_its_own_period_only() -> None:
     day, money, slots = (charge(kind, 9, 3) for kind in (Kind.DAY, Kind.MONEY, Kind.SLOTS))
     assert settle_count(day, Count(7, 5), 7, 4) == Count(7, 6)

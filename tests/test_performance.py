@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import attrs
 import orjson
 import pytest
 
@@ -206,6 +207,89 @@ def test_changes_are_counted(world: World) -> None:
     world.failure(B)
     world.scores.load(World().scores.to_dict())
     assert world.scores.changes == 2
+
+
+# --- a fleet ---
+
+
+def test_what_others_saw_and_what_was_seen_here_make_one_score(world: World) -> None:
+    """As if one process had seen all of it."""
+    world.scores.share()
+    other, everything = elsewhere(world), World()
+    for first_token in (0.5, 1.0):
+        other.stream(first_token=first_token)
+        everything.stream(first_token=first_token)
+    for each in (other, everything):
+        each.failure()
+        each.whole(tokens=None)
+    for each in (world, everything):
+        each.stream(first_token=2.0, tokens=300)
+        each.failure()
+    world.scores.load(other.scores.to_dict())
+    assert attrs.astuple(world.score()) == pytest.approx(attrs.astuple(everything.score()))
+
+
+def test_what_was_seen_here_is_entered_until_it_is_told(world: World) -> None:
+    other = elsewhere(world)
+    other.stream(first_token=1.0)
+    world.scores.share()
+    assert not world.scores.untold
+    world.stream(first_token=2.0)
+    assert world.scores.untold
+    for _ in range(2):
+        world.scores.load(other.scores.to_dict())
+        assert world.score().first_token == pytest.approx(1.5)
+    assert world.scores.tell() == world.scores.to_dict()
+    assert not world.scores.untold
+    world.scores.share()
+    world.scores.load(other.scores.to_dict())
+    assert world.score().first_token == pytest.approx(1.0)  # it was told: whoever tells us less has lost it
+
+
+def test_what_is_newer_by_more_than_clocks_differ_is_kept(world: World) -> None:
+    other = elsewhere(world)
+    world.scores.share()
+    other.stream(first_token=1.0)
+    world.runtime.advance(2)
+    world.stream(first_token=2.0)
+    world.scores.tell()
+    world.scores.load(other.scores.to_dict())
+    assert world.score().first_token == 2.0
+
+
+def test_a_busy_fleet_is_judged_by_its_last_attempts_too(world: World) -> None:
+    world.scores.share()
+    other = elsewhere(world)
+    for _ in range(100):
+        other.failure()
+        world.stream(first_token=1.0)
+    world.scores.load(other.scores.to_dict())
+    assert world.score() == Score(1.0, pytest.approx(100 / 1.5), 1.0, MAX_WEIGHT, pytest.approx(1 + 500 * 1.5 / 100))
+
+
+def test_what_was_seen_long_ago_adds_nothing(world: World) -> None:
+    world.scores.share()
+    world.stream(first_token=2.0)
+    world.runtime.advance(HALF_LIFE * 1100)
+    other = elsewhere(world)
+    other.stream(first_token=1.0)
+    world.scores.load(other.scores.to_dict())
+    assert (world.score().first_token, world.score().samples) == (1.0, 1.0)
+
+
+def test_a_score_of_no_more_than_a_trace_of_success_takes_over_all_of_an_answer(world: World) -> None:
+    world.scores.share()
+    world.stream(first_token=0.7)
+    world.scores.load({"version": VERSION, "targets": [{**ENTRY, "success": 5e-324, "samples": 0.2}]})
+    assert world.score().first_token == pytest.approx(0.7)
+
+
+def test_a_forked_child_tells_nothing_that_its_parent_tells(world: World) -> None:
+    world.scores.share()
+    world.stream()
+    world.scores.forget_lock()
+    assert not world.scores.untold
+    assert world.score().samples == 1
 
 
 # --- plain values ---

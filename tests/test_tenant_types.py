@@ -277,6 +277,17 @@ def test_refused_waits(value: Any) -> None:
         Limits(queue_timeout=value)
 
 
+@pytest.mark.parametrize("queue", [{"queue_size": 1}, {"queue_timeout": 2.5}, {"queue_size": 8, "queue_timeout": 1}])
+def test_nobody_queues_where_concurrency_has_no_limit(queue: dict[str, Any]) -> None:
+    field, value = next(iter(queue.items()))
+    with pytest.raises(
+        ConfigurationError, match=rf"^Limits\({field}={value}\): needs concurrency=, the limit that callers queue for$"
+    ):
+        Limits(requests_per_minute=60, **queue)
+    assert Limits(concurrency=1, **queue).concurrency == 1
+    assert Limits(queue_size=0) == Limits()
+
+
 @pytest.mark.parametrize(
     ("given", "usd"),
     [

@@ -223,6 +223,11 @@ ENVIRONMENT = {
     "OPENROUTER_TENANT_ACME_API_KEY": ACME,
     "OPENROUTER_TENANT_ACME_DEFAULT_MODEL": "a/one",
     "OPENROUTER_TENANT_ACME_FALLBACK_MODELS": "b/two, c/three",
+    "OPENROUTER_TENANT_ACME_REQUESTS_PER_MINUTE": "60",
+    "OPENROUTER_TENANT_ACME_TOKENS_PER_MINUTE": "200000",
+    "OPENROUTER_TENANT_ACME_REQUESTS_PER_DAY": " 5000 ",
+    "OPENROUTER_TENANT_ACME_CONCURRENCY": "8",
+    "OPENROUTER_TENANT_ACME_BUDGET": "5",
     "OPENROUTER_TENANT_BIG_CORP_API_KEYS": f"{GLOBEX},{ACME}",
     "OPENROUTER_TENANT_2_API_KEY": GLOBEX,
     "OPENROUTER_TENANT_EMPTY_API_KEY": " ",
@@ -239,6 +244,9 @@ def test_tenants_of_the_environment() -> None:
     assert [*tenants] == ["2", "acme", "big_corp"]
     assert revealed(tenants["acme"]) == {"openrouter": [ACME]}
     assert (tenants["acme"].default_model, tenants["acme"].fallback_models) == ("a/one", ("b/two", "c/three"))
+    assert tenants["acme"].limits == Limits(60, 200_000, 5_000, 8)
+    assert tenants["acme"].budget == Budget(5)
+    assert (tenants["2"].limits, tenants["2"].budget) == (None, None)
     assert revealed(tenants["big_corp"]) == {"openrouter": [GLOBEX, ACME]}
     assert (tenants["2"].default_model, tenants["2"].fallback_models) == (None, None)
 
@@ -333,6 +341,11 @@ def test_the_error_that_names_a_variable_names_one_that_can_be() -> None:
         ("OPENROUTER_TENANT_ACME_API_KEY", "short", "OPENROUTER_TENANT_ACME_API_KEY: not a valid API key"),
         ("OPENROUTER_TENANT_ACME_API_KEYS", f"{ACME},short", "OPENROUTER_TENANT_ACME_API_KEYS[1]: not a valid API key"),
         ("OPENROUTER_TENANT_ACME_DEFAULT_MODEL", "a b", "OPENROUTER_TENANT_ACME_DEFAULT_MODEL: model='a b'"),
+        ("OPENROUTER_TENANT_ACME_REQUESTS_PER_MINUTE", "0", "OPENROUTER_TENANT_ACME_REQUESTS_PER_MINUTE='0': must be"),
+        ("OPENROUTER_TENANT_ACME_TOKENS_PER_MINUTE", "1.5", "OPENROUTER_TENANT_ACME_TOKENS_PER_MINUTE='1.5': must be"),
+        ("OPENROUTER_TENANT_ACME_REQUESTS_PER_DAY", "-1", "OPENROUTER_TENANT_ACME_REQUESTS_PER_DAY='-1': must be"),
+        ("OPENROUTER_TENANT_ACME_CONCURRENCY", "many", "OPENROUTER_TENANT_ACME_CONCURRENCY='many': must be"),
+        ("OPENROUTER_TENANT_ACME_BUDGET", "5/week", "OPENROUTER_TENANT_ACME_BUDGET='5/week': must be US dollars"),
         ("OPENROUTER_TENANT_ACME_FALLBACK_MODELS", "a,b c", "OPENROUTER_TENANT_ACME_FALLBACK_MODELS: model='b c'"),
     ],
 )

@@ -21,11 +21,12 @@ from routerkit.environment import PREFIXES, TENANT_VARIABLES, VARIABLES, Variabl
 from routerkit.gateways import KNOWN
 from routerkit.types.fault import Fault
 from routerkit.types.gateway import FEATURES, Gateway
+from routerkit.types.limits import Budget, Limits
 from routerkit.types.policy import BreakerPolicy, RetryPolicy, Timeouts
 from routerkit.types.verdict import Action, Billing, Blame, Condition, Sample
 
 PREFIX = PREFIXES["openrouter"][0]
-KINDS: tuple[Any, ...] = (Timeouts, RetryPolicy, BreakerPolicy, Fault, Gateway)
+KINDS: tuple[Any, ...] = (Timeouts, RetryPolicy, BreakerPolicy, Limits, Budget, Fault, Gateway)
 """The classes whose fields are shown."""
 
 _THEN = {

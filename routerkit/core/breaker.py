@@ -6,6 +6,9 @@ no timers, no threads. A breaker is not locked; its owner (:mod:`routerkit.core.
 Whoever wants to try takes a :class:`Permit` and gives it back once, with what happened. A permit carries the breaker's
 generation: a result that comes back after a transition changes nothing, so a late success cannot close a breaker that
 opened since, nor a late failure keep one open. Given back without a result, or never, it counts for nothing.
+
+A breaker may also go by *hearsay*, the word of another process of the fleet (:mod:`routerkit.core.fleet`): open because that one
+saw failures, half-open while that one probes. What this process sees itself then counts for more, and no word is followed for ever.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ RESET_AFTER = 120.0
 """Seconds closed after which the next opening counts as the first in a row again."""
 PANIC_INTERVAL = 1.0
 """Seconds between two panic probes."""
+HEARSAY_SECONDS = 60.0
+"""So long a breaker is kept open by others' word at a stretch; then it sees for itself. Who errs for ever harms nobody for ever."""
 
 
 class Permit:
@@ -37,6 +42,11 @@ class Permit:
         """Whether it is a probe for want of any other target: one success is then enough."""
         self.settled = False
 
+    @property
+    def stale(self) -> bool:
+        """Whether the breaker has changed since."""
+        return self.generation != self.breaker._generation
+
     def settle(self, sample: Sample, now: float) -> None:
         if not self.settled:
             self.settled = True
@@ -44,15 +54,19 @@ class Permit:
 
 
 class Breaker:
-    """See the module. ``random`` gives numbers in [0, 1), ``on_change`` is told of every transition, after it happened."""
+    """See the module. ``random`` gives numbers in [0, 1), ``on_change`` is told of every transition, after it happened: the
+    breaker, the seconds for which it stays open, and whether that is news for other processes."""
 
     __slots__ = (
+        "__weakref__",
         "_closed_at",
+        "_followed",
         "_forced",
         "_generation",
         "_last_panic",
         "_leased_until",
         "_on_change",
+        "_opened",
         "_openings",
         "_policy",
         "_probes_ok",
@@ -60,22 +74,41 @@ class Breaker:
         "_row",
         "_samples",
         "_waiting",
+        "good_at",
+        "hearsay",
         "open_until",
+        "scope",
         "state",
+        "wide",
     )
 
     def __init__(
         self,
         policy: BreakerPolicy,
         random: Callable[[], float],
-        on_change: Callable[[BreakerState, float], object] | None = None,
+        on_change: Callable[[Breaker, float, bool], object] | None = None,
+        scope: str = "",
+        *,
+        wide: bool = False,
     ) -> None:
+        self.scope = scope
+        """``model on gateway``, or a gateway."""
+        self.wide = wide
+        """Whether it is a gateway's."""
         self._policy = policy
         self._random = random
         self._on_change = on_change
         self.state = BreakerState.CLOSED
         self.open_until = 0.0
+        self.hearsay = False
+        """Whether it is open or half-open by another process's word."""
+        self.good_at = float("-inf")
+        """When this process saw it work, last."""
+        self._followed = 0.0
+        """Since when it goes by hearsay."""
         self._generation = 0
+        self._opened = -1
+        """The generation that the last opening of its own began."""
         self._samples: deque[tuple[float, Sample]] = deque(maxlen=policy.window)
         self._row: deque[float] = deque(maxlen=policy.fast_trip)
         """Times of the failures since the last success."""
@@ -121,6 +154,49 @@ class Breaker:
             return None
         return self.open_until if self.state is BreakerState.OPEN else max(now, self._leased_until)
 
+    @property
+    def leased_until(self) -> float:
+        """When the probe that is out is given up."""
+        return self._leased_until
+
+    def adopt(self, now: float, until: float) -> bool:
+        """Be open until then, by another process's word; whether that is so now.
+
+        Nothing comes of it where this process's own failures, or an operator, opened the breaker; nor when it has gone by such
+        words for long.
+        """
+        if self.state is BreakerState.CLOSED:
+            self._followed = now
+        elif not self.hearsay:
+            return False
+        until = min(until, self._followed + HEARSAY_SECONDS)
+        if until <= now or not self._policy.enabled:
+            return False
+        if self.state is BreakerState.OPEN:
+            self.open_until = until
+        else:
+            self._enter(BreakerState.OPEN, now, told_until=until)
+        return True
+
+    def retract(self, now: float) -> None:
+        """The word by which it goes was taken back: it closes, with no memory."""
+        if self.hearsay:
+            self._enter(BreakerState.CLOSED, now, told_until=now)
+
+    def defer(self, permit: Permit, now: float, until: float) -> None:
+        """Another process probes instead: nobody does here until then, and what that one says holds here too."""
+        if permit.settled or permit.stale:
+            return
+        permit.settled = True
+        if not self.hearsay:
+            self.hearsay, self._followed = True, now
+        if permit.last_hope and now < self.open_until:
+            self._resume(now)
+            self._last_panic = now
+        else:
+            self._generation += 1
+            self._leased_until = until
+
     def record(self, sample: Sample, now: float, permit: Permit) -> None:
         """A sample that comes after the permit was settled: a stream that broke after it had begun.
 
@@ -134,7 +210,11 @@ class Breaker:
     def returned(self, permit: Permit, sample: Sample, now: float) -> None:
         """Called by :meth:`Permit.settle`."""
         self._waiting.discard(permit)
+        if sample is Sample.OK:
+            self.good_at = now
         if permit.generation != self._generation:
+            if sample is Sample.OK and self.hearsay and permit.generation > self._opened:
+                self._enter(BreakerState.CLOSED, now)  # seen since, or while, others told of failures
             return
         if permit.probe:
             self._probed(sample, now, permit)
@@ -150,6 +230,7 @@ class Breaker:
         """Closed, with no memory."""
         self._forced = False
         self._openings = 0
+        self.good_at = now  # an operator's word counts for more than a process's
         self._enter(BreakerState.CLOSED, now)
 
     def _permit(self, now: float, *, probe: bool, watch: bool, last_hope: bool = False) -> Permit:
@@ -208,13 +289,20 @@ class Breaker:
         if failed >= policy.failure_rate * seen or slow >= policy.slow_rate * seen:
             self._enter(BreakerState.OPEN, now)
 
-    def _enter(self, state: BreakerState, now: float) -> None:
+    def _enter(self, state: BreakerState, now: float, *, told_until: float | None = None) -> None:
+        """``told_until``: until when it is open by another process's word, or that it closes by one."""
         previous, self.state = self.state, state
+        if state is not BreakerState.HALF_OPEN:
+            self.hearsay = told_until is not None and state is BreakerState.OPEN
         self._generation += 1
         self._probes_ok = 0
         self._leased_until = 0.0
         if state is BreakerState.OPEN:
-            self._open(previous, now)
+            self._waiting.clear()
+            if told_until is None:
+                self._open(previous, now)
+            else:
+                self.open_until = told_until
         elif state is BreakerState.CLOSED:
             self._samples.clear()
             self._row.clear()
@@ -222,7 +310,9 @@ class Breaker:
             self.open_until = 0.0
             self._closed_at = now
         if self._on_change is not None and previous is not state:
-            self._on_change(state, max(0.0, self.open_until - now) if state is BreakerState.OPEN else 0.0)
+            open_for = max(0.0, self.open_until - now) if state is BreakerState.OPEN else 0.0
+            news = told_until is None and state is not BreakerState.HALF_OPEN and not self._forced
+            self._on_change(self, open_for, news)
 
     def _resume(self, now: float) -> None:
         """Open as before: a probe that came before its time taught nothing, and is as if it had not been."""
@@ -230,7 +320,7 @@ class Breaker:
         self._generation += 1
         self._last_panic = float("-inf")
         if self._on_change is not None:
-            self._on_change(self.state, self.open_until - now)
+            self._on_change(self, self.open_until - now, False)
 
     def forgettable(self, now: float) -> bool:
         """Whether nothing would be lost with it: it is closed, or its time to open, or of its probe, is long over."""
@@ -242,7 +332,7 @@ class Breaker:
         if previous is BreakerState.CLOSED and now - self._closed_at >= RESET_AFTER:
             self._openings = 0
         self._openings += 1
+        self._opened = self._generation
         policy = self._policy
         longest = min(policy.open_max, policy.open_seconds * 1.5 ** min(self._openings - 1, 64))
         self.open_until = now + longest * (0.5 + 0.5 * self._random())
-        self._waiting.clear()

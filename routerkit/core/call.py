@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import attrs
@@ -32,21 +33,26 @@ from routerkit.core.failure import (
     told,
 )
 from routerkit.core.health import Admission
+from routerkit.core.hold import ALL, NOTHING, Hold, Spent
 from routerkit.core.intake import MAX_RESPONSE
 from routerkit.core.itinerary import Itinerary, worthwhile
 from routerkit.core.ladder import pursue
 from routerkit.core.ledger import Ledger
+from routerkit.core.limits import Denial
 from routerkit.core.needs import needs_of
 from routerkit.core.pricing import cost_of
+from routerkit.core.quotas import Quotas
+from routerkit.core.refusals import reason_of, refused_error
+from routerkit.core.turns import NoTurn
 from routerkit.core.verdict import OK, Signal, classify
 from routerkit.core.verdict_table import Ending
-from routerkit.errors import RouterKitError
+from routerkit.errors import DeadlineExceededError, RouterKitError
 from routerkit.types.completion import Completion
 from routerkit.types.event import AttemptFinished, CallFinished
 from routerkit.types.request import ChatRequest
 from routerkit.types.route import Attempt, Candidate, Route
 from routerkit.types.tokens import CostSource, Usage, usage_of
-from routerkit.types.verdict import Blame, Sample, Sent, Verdict
+from routerkit.types.verdict import Billing, Blame, Sample, Sent, Verdict
 
 if TYPE_CHECKING:
     from routerkit.core.router import Router
@@ -124,6 +130,41 @@ class Call:
         """Seconds until the deadline."""
         return self.deadline - self.router.runtime.monotonic()
 
+    def enter(self, quotas: Quotas) -> Step[Hold]:
+        """Have the call counted, in its turn. Raises LimitExceededError, DeadlineExceededError."""
+        made = yield from self._counted(quotas)
+        if isinstance(made, Hold):
+            if made.degraded:
+                self.ledger.degraded.append("the call")
+            return made
+        denial, note = (made.denial, made.note) if isinstance(made, NoTurn) else (made, "")
+        if denial.degraded:
+            self.ledger.degraded.append("the call")
+        if note and not self.enough():
+            raise DeadlineExceededError(f"the {self.request.total:g} s of the call are over: {reason_of(denial, note)}")
+        raise refused_error(denial, self.router.runtime.wall(), note)
+
+    def _counted(self, quotas: Quotas) -> Step[Hold | Denial | NoTurn]:
+        demand = self.itinerary.demand
+        groups = quotas.of_call(demand)
+        ask, blocked = partial(quotas.ask, groups, demand.lease), partial(quotas.queue, groups)
+        queue = quotas.busy(groups)
+        if queue is None:
+            made = yield from ask()
+            queue = blocked(made)
+            if queue is None:
+                return made
+        return (yield from self.itinerary.turn(queue, ask, blocked))
+
+    def spent(self) -> Spent:
+        """What the call came to, for the limits that count calls."""
+        if not self.ledger.attempts:
+            return NOTHING
+        if self.usage is not None and self.usage.known:
+            return Spent(True, self.usage.total_tokens, None)
+        billed = any(attempt.verdict.billing is not Billing.NONE for attempt in self.ledger.attempts)
+        return Spent(True, None if billed else 0, None)
+
     def trial(self, candidate: Candidate, admission: Admission) -> Trial:
         """An attempt to be made; on a new connection, once a pooled one has turned out stale."""
         return Trial(candidate, admission, fresh=self.ledger.free_attempts > 0)
@@ -167,9 +208,16 @@ class Call:
         )
 
     def conclude(self, trial: Trial, signal: Signal, detail: str = "") -> Step[Verdict]:
-        """Settle an attempt that gave no answer: breaker, cooldown, account, observers."""
+        """Settle an attempt that gave no answer: breaker, limits, cooldown, account, observers."""
         verdict = classify(signal)
         trial.admission.settle(verdict.sample, verdict.blame)
+        hold = trial.admission.hold
+        if hold is not None:
+            spent = _spent_on_failure(verdict, signal)
+            if signal.ending is Ending.CANCELLED:
+                hold.settle_soon(spent)
+            else:
+                yield from hold.settle(spent)
         self.score(trial, verdict.sample)
         target, key = trial.candidate.target, trial.admission.key
         self.router.health.cool(target, key, verdict, signal.status)
@@ -197,11 +245,17 @@ class Call:
             yield from self.router.report(AttemptFinished(attempt))
         return verdict
 
-    def settle(self, trial: Trial, usage: Usage, served: Any) -> tuple[Decimal | None, CostSource]:
+    def settle(self, trial: Trial, usage: Usage, served: Any) -> Step[tuple[Decimal | None, CostSource]]:
         """An answer is complete. Its cost: the gateway's own figure, else what its catalogue in memory says of the model that it
         ``served``."""
         self.usage = usage
         self.score(trial, Sample.OK, usage)
+        cost, source = self._cost(trial, usage, served)
+        if trial.admission.hold is not None:
+            yield from trial.admission.hold.settle(Spent(True, usage.total_tokens if usage.known else None, cost))
+        return cost, source
+
+    def _cost(self, trial: Trial, usage: Usage, served: Any) -> tuple[Decimal | None, CostSource]:
         told = usage.cost
         if told is not None:
             return told, "gateway"
@@ -247,7 +301,11 @@ def complete(router: Router, request: ChatRequest) -> Step[Completion]:
 
 def accounted(call: Call, work: Step[AccountableT]) -> Step[AccountableT]:
     """A call's work, at whose end its account is closed: errors carry the route, usage is added up, observers are told."""
+    if call.router.quotas is not None and call.router.quotas.calls:
+        work = _counted(call, call.router.quotas, work)
     try:
+        if call.router.board is not None:
+            yield from call.router.meet()
         result = yield from work
     except RouterKitError as error:
         error.route = call.ledger.route(call.now())
@@ -258,6 +316,28 @@ def accounted(call: Call, work: Step[AccountableT]) -> Step[AccountableT]:
         raise
     yield from call.close(result.route, None, result.cost)
     return result
+
+
+def _counted(call: Call, quotas: Quotas, work: Step[T]) -> Step[T]:
+    """A call's work, for which its limits are asked first and settled afterwards."""
+    hold = yield from call.enter(quotas)
+    try:
+        result = yield from work
+    except RouterKitError:
+        yield from hold.settle(call.spent())
+        raise
+    except BaseException:
+        hold.settle_soon(call.spent())
+        raise
+    yield from hold.settle(call.spent())
+    return result
+
+
+def _spent_on_failure(verdict: Verdict, signal: Signal) -> Spent:
+    """What an attempt that gave no answer came to: it may have been billed in full, unless that is known not to be so."""
+    if verdict.billing is Billing.NONE:
+        return Spent(signal.sent is not Sent.NOT_SENT, 0, Decimal(0))
+    return ALL
 
 
 def exchange(call: Call, trial: Trial) -> Step[Result[Completion]]:
@@ -276,7 +356,7 @@ def exchange(call: Call, trial: Trial) -> Step[Result[Completion]]:
     trial.admission.settle(Sample.OK, Blame.NOBODY)
     yield from call.record(trial, OK)
     target = trial.candidate.target
-    cost, source = call.settle(trial, usage_of(body), body.get("model"))
+    cost, source = yield from call.settle(trial, usage_of(body), body.get("model"))
     route = call.ledger.route(call.now(), cost)
     completion = Completion(
         body, model=target.model, gateway=target.gateway, route=route, cost=cost, cost_source=source, mock=response.mock

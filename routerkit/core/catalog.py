@@ -7,18 +7,23 @@ next fetch waits for 30 s · 2^n, ten minutes at most (RFC 5861's stale-while-re
 Some gateways have a second list, public and on another host, that tells what the first does not. It is asked without a key,
 after the first and in what is left of the time. When one of the two fails, the other serves, with the failing one's last good
 copy if that is younger than a day; both are asked again within five minutes.
+
+Where processes share a store, one of them asks for all: what it got, as it came, is kept there for a day, by the list's URL.
+Who needs a list looks there first. While another process asks, whoever has a copy of any age within the day is served that,
+and whoever has none waits. As within one process, a list is the same for whoever asks, with whatever key: processes with
+keys to which a gateway shows different lists belong in different namespaces of the store.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
 from cachetools import TLRUCache
 
 from routerkit.core.catalog_index import CatalogIndex
+from routerkit.core.catalog_lists import Listing, Source, sources_of
 from routerkit.core.effects import (
     CLOCKS,
     TOLERANCE,
@@ -32,11 +37,14 @@ from routerkit.core.effects import (
     TransportFailure,
     emit,
     fetch,
+    sleep,
     wait_for,
 )
-from routerkit.core.failure import api_error, failure_signal, response_signal
-from routerkit.core.listing import completed, parse_catalog, parse_details
+from routerkit.core.failure import api_error, failure_signal, parse_json, response_signal
+from routerkit.core.fleet import Board
+from routerkit.core.listing import completed
 from routerkit.core.pricing import price_jumps
+from routerkit.core.shared import KEPT_SECONDS, Lease, packed, unpacked
 from routerkit.core.verdict import Signal, classify
 from routerkit.core.verdict_table import VERDICTS, Ending
 from routerkit.errors import APIError, DeadlineExceededError
@@ -53,28 +61,33 @@ STALE_SECONDS = 86_400.0
 """How long the last good copy serves when the gateway cannot be asked."""
 PARTIAL_SECONDS = 300.0
 """How long a catalogue is taken for fresh, at most, that one of its two lists could not be read for."""
-SHRINK = 0.2
-"""A list shorter than this share of the last one is believed only when it comes twice in a row."""
+SPREAD = 0.1
+"""The share of ``ttl`` by which the age differs at which a catalogue is fetched anew."""
+PATIENCE = 10.0
+"""Seconds for which another process's fetch is waited for, where there is no copy."""
+LOOK_EVERY = 0.1
+"""Seconds between two looks for what it fetched."""
+LEASE_SECONDS = 60.0
+"""For which no other process asks, at most; its holder may have died."""
+SHORT_LEASE = 5.0
+"""The same where others may be waiting: before their patience ends, one of them can take over."""
+_SAME = 1.0
+"""Seconds by which one copy's age may differ in two readings."""
 
 
 @attrs.frozen(eq=False)
-class _Listing:
-    """One list as it was at one time."""
+class _Errand:
+    """What the one goes by who fetches for all."""
 
-    models: list[Model]
-    dropped: int
-    fetched: float
-
-
-@attrs.frozen(eq=False)
-class _Source:
-    """A list that can be asked for."""
-
-    url: str
-    name: str
-    """What people call it."""
-    credential: Credential | None
-    read: Callable[[Any], tuple[list[Model], int]]
+    before: Snapshot | None
+    """What is in memory."""
+    timeouts: Timeouts
+    until: float
+    """The end of the time for all lists."""
+    deadline: float
+    """The caller's."""
+    anew: bool
+    """Whether the gateway is asked, whatever other processes have."""
 
 
 @attrs.frozen(eq=False)
@@ -88,7 +101,7 @@ class Snapshot:
     expires: float
     dropped: int = 0
     """Entries that could not be read, or came twice."""
-    lists: Mapping[str, _Listing] = attrs.field(factory=dict, repr=False)
+    lists: Mapping[str, Listing] = attrs.field(factory=dict, repr=False)
     """By URL, what it was made of."""
     _index: CatalogIndex | None = attrs.field(default=None, init=False, repr=False)
 
@@ -117,10 +130,14 @@ class Snapshot:
 class CatalogCache:
     """One gateway's catalogue. Shared by all calls; its lock is never held over an effect."""
 
-    def __init__(self, gateway: Gateway, runtime: Runtime, ttl: float) -> None:
+    def __init__(self, gateway: Gateway, runtime: Runtime, ttl: float, board: Board | None = None) -> None:
+        """``ttl`` in seconds. ``board``: what this process shares with others."""
         self.gateway = gateway
+        self.unreadable = 0
+        """Shared copies that were none."""
         self._runtime = runtime
         self._ttl = ttl
+        self._board = board
         self._lock: Lock = runtime.lock()
         self._kept: TLRUCache[str, Snapshot] = TLRUCache(
             1,
@@ -128,11 +145,15 @@ class CatalogCache:
             timer=runtime.monotonic,
         )
         self._fetching: Latch | None = None
+        self._anew = True
+        """Whether that fetch asks the gateway, whatever there is."""
         self._failures = 0
         self._error: APIError | None = None
         self._refused: Secret | None = None
         """The key that the last error blames; it is no reason for others not to ask."""
         self._not_before = 0.0
+        self._look_again = 0.0
+        """Until then another process is left to its fetch."""
         self._shrunk_to: dict[str, int] = {}
         """By URL, the length of a list that was doubted."""
 
@@ -159,42 +180,49 @@ class CatalogCache:
             with self._lock:
                 kept = self._kept.get(self.gateway.name)
                 paused = now < self._not_before and self._refused in (None, credential and credential.secret)
-                if kept is not None and not refresh and (now < kept.expires or paused):
+                if kept is not None and not refresh and (now < max(kept.expires, self._look_again) or paused):
                     return kept
                 if kept is None and self._error is not None and paused and not refresh:
                     raise _again(self._error, self._not_before - now)
                 latch = self._fetching
                 if latch is None:
                     latch = self._fetching = Latch()
+                    anew = self._anew = refresh or self._board is None
                     break
+                anew = self._anew
             if kept is not None and not refresh:
                 return kept
-            refresh = False
+            refresh = refresh and not anew
             if not (yield from wait_for(latch, max(0.0, deadline - now))):
                 raise self._late()
         try:
-            return (yield from self._fetch(credential, timeouts, deadline))
+            until = min(deadline, now + timeouts.total)
+            return (yield from self._fetch(credential, _Errand(kept, timeouts, until, deadline, anew)))
         finally:
             # Without the lock: it may be the garbage collector that ends this, in the midst of it.
             self._fetching = None
             latch.set()
 
-    def _fetch(self, credential: Credential | None, timeouts: Timeouts, deadline: float) -> Step[Snapshot]:
-        until = min(deadline, self._runtime.monotonic() + timeouts.total)
-        lists: dict[str, _Listing] = {}
+    def _fetch(self, credential: Credential | None, errand: _Errand) -> Step[Snapshot]:
+        lists: dict[str, Listing] = {}
         failed: list[APIError | DeadlineExceededError] = []
-        for source in self._sources(credential):
+        elsewhere = False
+        for source in sources_of(self.gateway, credential):
             try:
-                outcome = yield from self._ask(source, timeouts, until, deadline)
+                outcome = yield from self._obtain(source, errand)
             except DeadlineExceededError as late:
                 failed.append(late)
                 break
-            if isinstance(outcome, _Listing):
+            if outcome is None:
+                elsewhere = True
+            elif isinstance(outcome, Listing):
                 lists[source.url] = outcome
             else:
                 failed.append(outcome)
         if lists:
-            return (yield from self._renewed(lists, (failed[0].code or "deadline") if failed else None))
+            return (yield from self._renewed(lists, (failed[0].code or "deadline") if failed else None, elsewhere))
+        if errand.before is not None and not failed:
+            return errand.before
         error = failed[0]
         if isinstance(error, DeadlineExceededError):
             kept = self.peek()  # a caller in a hurry says nothing about the gateway
@@ -205,20 +233,72 @@ class CatalogCache:
             raise error
         return kept
 
-    def _sources(self, credential: Credential | None) -> tuple[_Source, ...]:
-        """The lists to ask for. One that would be refused for want of a key is left out if there is another."""
-        gateway = self.gateway
-        read = partial(parse_catalog, gateway=gateway.name, per=gateway.prices_per)
-        listed = _Source(gateway.catalog_url, "the catalogue", credential, read)
-        if gateway.details_url is None:
-            return (listed,)
-        read = partial(parse_details, gateway=gateway.name)
-        details = _Source(gateway.details_url, "the public catalogue", None, read)
-        return (details,) if gateway.key_required and credential is None else (listed, details)
+    def _obtain(self, source: Source, errand: _Errand) -> Step[Listing | APIError | None]:
+        """One list: the fleet's copy if it is young, else as :meth:`_ask`. ``None``: another process asks, and what is in memory
+        serves meanwhile."""
+        if self._board is None or errand.anew:
+            return (yield from self._ask(source, errand))
+        lease = Lease(self._board, f"fetch {source.url}")
+        try:
+            outcome = yield from self._share(self._board, lease, source, errand)
+            yield from lease.end()
+        finally:
+            lease.drop()
+        return outcome
 
-    def _ask(self, source: _Source, timeouts: Timeouts, until: float, deadline: float) -> Step[_Listing | APIError]:
-        """One list, or why it could not be had. Raises DeadlineExceededError when that was for the caller's own time."""
-        left = max(0.001, until - self._runtime.monotonic())
+    def _share(self, board: Board, lease: Lease, source: Source, errand: _Errand) -> Step[Listing | APIError | None]:
+        patience = min(errand.until, self._runtime.monotonic() + PATIENCE)
+        looks = 0
+        while True:
+            copy = yield from self._copy(board, source)
+            now = self._runtime.monotonic()
+            if copy is not None and now - copy.fetched < self._ttl * (1 - SPREAD):
+                return copy
+            if lease.held or now >= patience:
+                break
+            if looks % 5 == 0:
+                longest = SHORT_LEASE if copy is None else LEASE_SECONDS
+                held = yield from lease.take(min(longest, errand.until - now + 1))
+                if held is None:
+                    break
+                if not held and (copy is not None or errand.before is not None):
+                    self._look_again = now + 1 + self._runtime.random()
+                    return None if copy is self._last(source) else copy
+            if not lease.held:  # who held it until now may have written what we need
+                yield from sleep(min(LOOK_EVERY, max(0.0, patience - self._runtime.monotonic())))
+            looks += 1
+        if self._runtime.monotonic() >= errand.until:
+            raise self._late()
+        return (yield from self._ask(source, errand))
+
+    def _copy(self, board: Board, source: Source) -> Step[Listing | None]:
+        """The fleet's copy of a list, if it may serve; what is in memory, if that is as new."""
+        blob = yield from board.read(f"list {source.url}")
+        if blob is None or blob.age >= STALE_SECONDS:
+            return None
+        fetched = self._runtime.monotonic() - max(0.0, blob.age)
+        last = self._last(source)
+        if last is not None and fetched <= last.fetched + _SAME:
+            return last
+        body = unpacked(blob.data, MAX_BYTES)
+        models, dropped = ([], 0) if body is None else source.read(parse_json(body))
+        if not models:
+            self.unreadable += 1
+            return None
+        if last is not None and last.doubts(models):
+            self._shrunk_to[source.url] = len(models)
+            return None
+        self._shrunk_to.pop(source.url, None)
+        return Listing(models, dropped, fetched)
+
+    def _last(self, source: Source) -> Listing | None:
+        kept = self.peek()
+        return None if kept is None else kept.lists.get(source.url)
+
+    def _ask(self, source: Source, errand: _Errand) -> Step[Listing | APIError]:
+        """One list of the gateway, or why it could not be had. Raises DeadlineExceededError when that was for the caller's own
+        time."""
+        timeouts, left = errand.timeouts, max(0.001, errand.until - self._runtime.monotonic())
         request = HttpRequest("GET", source.url, {"Accept": "application/json"}, None, source.credential)
         order = Send(
             request,
@@ -231,45 +311,52 @@ class CatalogCache:
         try:
             response = yield from fetch(order)
         except TransportFailure as failure:
-            if failure.failure in CLOCKS and self._runtime.monotonic() >= deadline - TOLERANCE:
+            if failure.failure in CLOCKS and self._runtime.monotonic() >= errand.deadline - TOLERANCE:
                 raise self._late() from None
             signal, detail = failure_signal(failure), failure.detail
         else:
             outcome = self._read(source, response)
-            if isinstance(outcome, _Listing):
+            if isinstance(outcome, Listing):
+                if self._board is not None and not response.mock:
+                    yield from self._board.write(f"list {source.url}", packed(response.body), KEPT_SECONDS)
                 return outcome
             signal, detail = outcome
         key = None if source.credential is None else source.credential.secret
         return api_error(classify(signal), signal, Target(self.gateway.name, source.name), detail, key)
 
-    def _read(self, source: _Source, response: HttpResponse) -> _Listing | tuple[Signal, str]:
+    def _read(self, source: Source, response: HttpResponse) -> Listing | tuple[Signal, str]:
         signal = response_signal(response, self._runtime.wall())
         if response.status != 200:
             return signal, ""
         models, dropped = source.read(signal.body)
         if not models:
             return attrs.evolve(signal, ending=Ending.MALFORMED), "no model in it"
-        kept = self.peek()
-        last = None if kept is None else kept.lists.get(source.url)
+        last = self._last(source)
         doubted = self._shrunk_to.pop(source.url, None)
-        if last is not None and len(models) < SHRINK * len(last.models) and doubted != len(models):
+        if last is not None and last.doubts(models) and doubted != len(models):
             self._shrunk_to[source.url] = len(models)
             return attrs.evolve(signal, ending=Ending.MALFORMED), f"only {len(models)} models after {len(last.models)}"
-        return _Listing(models, dropped, self._runtime.monotonic())
+        return Listing(models, dropped, self._runtime.monotonic())
 
-    def _renewed(self, lists: dict[str, _Listing], failed: str | None) -> Step[Snapshot]:
-        """The catalogue made of lists that were just read. Of one that ``failed`` the last good copy serves."""
+    def _renewed(self, lists: dict[str, Listing], failed: str | None, elsewhere: bool) -> Step[Snapshot]:
+        """The catalogue made of lists that were just obtained. Of one that ``failed``, or that another process asks for, the last
+        good copy serves."""
         before, now = self.peek(), self._runtime.monotonic()
-        if failed is not None and before is not None:
+        age = self._ttl * (1 - SPREAD + 2 * SPREAD * self._runtime.random())
+        expires = min(each.fetched for each in lists.values()) + age
+        if failed is not None:
+            expires = min(expires, now + PARTIAL_SECONDS)
+        if elsewhere:
+            expires = now  # it is looked for again before long
+        if before is not None and (failed is not None or elsewhere):
             lists = {url: each for url, each in before.lists.items() if now - each.fetched < STALE_SECONDS} | lists
         listed, details = (lists.get(url or "") for url in (self.gateway.catalog_url, self.gateway.details_url))
         models = completed([] if listed is None else listed.models, [] if details is None else details.models)
-        age = self._ttl * (0.9 + 0.2 * self._runtime.random())
         snapshot = Snapshot(
             tuple(models),
             {model.id: model for model in models},
             min(each.fetched for each in lists.values()),
-            now + (age if failed is None else min(age, PARTIAL_SECONDS)),
+            expires,
             sum(each.dropped for each in lists.values()),
             lists,
         )

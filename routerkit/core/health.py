@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, TypeVar
 
 import attrs
 from cachetools import TLRUCache
 
 from routerkit.core.breaker import Breaker, Permit
+from routerkit.core.cooldown import Cooldown, Scope, key_scope, scope_of
 from routerkit.core.effects import Lock, Runtime
+from routerkit.core.hold import ALL, Hold
 from routerkit.core.keys import Key, by_load
+from routerkit.core.limits import Denial
 from routerkit.core.retry import RetryBudget
 from routerkit.core.verdict_table import GATEWAY_COOLDOWN_CAP
 from routerkit.types.event import BreakerChanged, BreakerState
@@ -24,41 +27,16 @@ from routerkit.types.policy import BreakerPolicy, RetryPolicy
 from routerkit.types.route import Target
 from routerkit.types.verdict import Blame, Sample, Verdict
 
+if TYPE_CHECKING:
+    from routerkit.core.fleet import Hearsay, Leases
+
+T = TypeVar("T")
+
 MAX_ENTRIES = 10_000
 """Of each kind: model ids may come from users, and memory must not grow with them."""
 STORM_MODELS = 3
 """So many models of one key rate limited within ``STORM_SECONDS``: it is the key that is limited."""
 STORM_SECONDS = 10.0
-
-
-class Scope(NamedTuple):
-    """What a cooldown applies to."""
-
-    kind: str
-    """``gateway``, ``key``, ``free`` (a key's free models), ``model``, ``limited`` (a model with one key), ``policy`` (a model
-    for one owner of keys, whose settings exclude it)."""
-    gateway: str
-    owner: str = ""
-    key: str = ""
-    model: str = ""
-
-    def __str__(self) -> str:
-        whose = " ".join(word for word in (self.owner, self.key) if word)
-        suffix = f" ({whose})" if whose else ""
-        if self.model:
-            return f"{self.model} on {self.gateway}{suffix}"
-        if self.kind == "gateway":
-            return f"gateway {self.gateway}"
-        return f"the key of {self.gateway}{suffix}{' (free models)' if self.kind == 'free' else ''}"
-
-
-@attrs.frozen
-class Cooldown:
-    until: float
-    """On the monotonic clock."""
-    verdict: Verdict
-    """What caused it."""
-    status: int | None = None
 
 
 @attrs.frozen
@@ -75,6 +53,8 @@ class Refusal:
 
     passing: bool = False
     """Whether it is a model's own cooldown of a length that no server asked for: a call that waited need not heed it."""
+    denial: Denial | None = None
+    """The limit or budget that refuses, where it is one."""
 
 
 @attrs.define(eq=False)
@@ -90,7 +70,7 @@ class Admission:
     Settled once, else neutral.
     """
 
-    __slots__ = ("_gateway", "_health", "_model", "_released", "_settled", "key", "started")
+    __slots__ = ("_gateway", "_health", "_model", "_released", "_settled", "hold", "key", "leases", "started")
 
     def __init__(self, health: Health, model: Permit, gateway: Permit, key: Key, started: float) -> None:
         self._health = health
@@ -100,12 +80,31 @@ class Admission:
         self._gateway = gateway
         self.key = key
         self.started = started
+        self.hold: Hold | None = None
+        """What limits and budgets granted for it."""
+        self.leases: Leases | None = None
+        """By which it alone of its fleet probes."""
+
+    @property
+    def probes(self) -> bool:
+        """Whether it tries a model or a gateway that may still be down."""
+        return self._model.probe or self._gateway.probe
+
+    @property
+    def probing(self) -> tuple[Permit, ...]:
+        """Its permits of half-open breakers, the gateway's first."""
+        return tuple(permit for permit in (self._gateway, self._model) if permit.probe)
 
     def release(self) -> None:
         """The attempt is over: its key has less to do."""
         if not self._released:
             self._released = True
             self.key.give_back()
+
+    def give_up(self) -> None:
+        """Nobody will say what it came to: what limits and budgets granted counts in full. Takes no lock."""
+        if self.hold is not None:
+            self.hold.settle_soon(ALL)
 
     def settle(self, sample: Sample, blame: Blame) -> None:
         """``ok`` is good news of both; anything else goes to the one blamed and is neutral for the other."""
@@ -153,6 +152,24 @@ class Health:
         collector that ends an attempt, while this very thread holds the lock."""
         self._turn = 0
         """Counts the attempts whose key was chosen among several."""
+        self._hearsay: Hearsay | None = None
+
+    def follow(self, hearsay: Hearsay) -> None:
+        """Have the fleet told of breakers, and its word heeded, from now on."""
+
+        def begin(now: float) -> None:
+            self._hearsay = hearsay
+            for breaker in (*self._gateways.values(), *(entry.breaker for entry in self._targets.values())):
+                hearsay.know(breaker, now)
+
+        self.consult(begin)
+
+    def consult(self, ask: Callable[[float], T]) -> T:
+        """What ``ask(now)`` says, which may look at breakers and move them: nobody else does meanwhile."""
+        now = self._runtime.monotonic()
+        with self._lock:
+            self._catch_up(now)
+            return ask(now)
 
     def forget_lock(self) -> None:
         """In a forked child: another thread of the parent may have held the lock."""
@@ -251,10 +268,10 @@ class Health:
         now = self._runtime.monotonic()
         cooldown = Cooldown(now + verdict.cooldown, verdict, status)
         with self._lock:
-            self._rest(_scope(target, key, verdict), cooldown)
+            self._rest(scope_of(target, key, verdict), cooldown)
             if verdict.code == "rate_limited" and self._storm(target, key, now):
                 until = min(cooldown.until, now + GATEWAY_COOLDOWN_CAP)
-                self._rest(_key_scope("key", target, key), Cooldown(until, verdict, status))
+                self._rest(key_scope("key", target, key), Cooldown(until, verdict, status))
 
     def states(self) -> dict[str, BreakerState]:
         """The state of every breaker, by ``model on gateway`` or gateway."""
@@ -289,7 +306,7 @@ class Health:
     def rests(self, gateway: str, key: Key) -> bool:
         """Whether a key rests, for all models of its gateway."""
         with self._lock:
-            cooldown = self._wide.get(_key_scope("key", Target(gateway, ""), key))
+            cooldown = self._wide.get(key_scope("key", Target(gateway, ""), key))
             return cooldown is not None and cooldown.until > self._runtime.monotonic()
 
     def _catch_up(self, now: float) -> None:
@@ -305,11 +322,10 @@ class Health:
         refusals = [*resting]
         gateway = self._gateways.get(target.gateway)
         if gateway is not None and _refuses(gateway, now):
-            reason = f"the breaker of gateway {target.gateway} is {gateway.state}"
-            refusals.append(Refusal(reason, gateway.retry_at(now), gateway_wide=True))
+            refusals.append(refusal_of(gateway, now))
         entry = self._targets.get(target)
         if entry is not None and _refuses(entry.breaker, now):
-            refusals.append(Refusal(f"its breaker is {entry.breaker.state}", entry.breaker.retry_at(now)))
+            refusals.append(refusal_of(entry.breaker, now))
         return refusals
 
     def _choose(
@@ -338,13 +354,13 @@ class Health:
         gateway, model = target.gateway, target.model
         scopes = [
             Scope("gateway", gateway),
-            _key_scope("key", target, key),
+            key_scope("key", target, key),
             Scope("model", gateway, model=model),
             Scope("limited", gateway, key.owner, key.name, model),
             Scope("policy", gateway, key.owner, model=model),
         ]
         if model.endswith(":free"):
-            scopes.append(_key_scope("free", target, key))
+            scopes.append(key_scope("free", target, key))
         found = []
         for scope in scopes:
             cooldown = self._cooldowns.get(scope) if scope.model else self._wide.get(scope)
@@ -363,7 +379,7 @@ class Health:
             self._quiet_from = max(self._quiet_from, cooldown.until)
 
     def _storm(self, target: Target, key: Key, now: float) -> bool:
-        scope = _key_scope("key", target, key)
+        scope = key_scope("key", target, key)
         before = self._limited.get(scope, {})
         limited = {model: when for model, when in before.items() if when > now - STORM_SECONDS}
         limited[target.model] = now
@@ -380,8 +396,7 @@ class Health:
         if entry is None:
             if len(self._targets) >= MAX_ENTRIES:
                 self._evict(now)
-            breaker = Breaker(self._breaker_policy, self._runtime.random, self._listener(str(target)))
-            entry = self._targets[target] = TargetHealth(breaker)
+            entry = self._targets[target] = TargetHealth(self._breaker(str(target)))
         else:
             self._targets.move_to_end(target)
         return entry
@@ -407,32 +422,28 @@ class Health:
     def _gateway(self, name: str) -> Breaker:
         breaker = self._gateways.get(name)
         if breaker is None:
-            breaker = self._gateways[name] = Breaker(self._breaker_policy, self._runtime.random, self._listener(name))
+            breaker = self._gateways[name] = self._breaker(name, wide=True)
         return breaker
 
-    def _listener(self, scope: str) -> Callable[[BreakerState, float], object] | None:
-        notify = self._notify
-        if notify is None:
-            return None
-        return lambda state, open_for: notify(BreakerChanged(scope, state, open_for))
+    def _breaker(self, scope: str, *, wide: bool = False) -> Breaker:
+        breaker = Breaker(self._breaker_policy, self._runtime.random, self._changed, scope, wide=wide)
+        if self._hearsay is not None:
+            self._hearsay.know(breaker, self._runtime.monotonic())
+        return breaker
+
+    def _changed(self, breaker: Breaker, open_for: float, news: bool) -> None:
+        if self._notify is not None:
+            self._notify(BreakerChanged(breaker.scope, breaker.state, open_for))
+        if news and self._hearsay is not None:
+            self._hearsay.note(breaker)
 
 
-def _scope(target: Target, key: Key, verdict: Verdict) -> Scope:
-    if verdict.code == "free_tier_exhausted":
-        return _key_scope("free", target, key)
-    if verdict.blame is Blame.KEY:
-        return _key_scope("key", target, key)
-    if verdict.blame is Blame.GATEWAY:
-        return Scope("gateway", target.gateway)
-    if verdict.blame is Blame.TENANT:
-        return Scope("policy", target.gateway, key.owner, model=target.model)
-    if verdict.code == "rate_limited":  # by whose key, as far as anybody knows: another one may still be served
-        return Scope("limited", target.gateway, key.owner, key.name, target.model)
-    return Scope("model", target.gateway, model=target.model)
-
-
-def _key_scope(kind: str, target: Target, key: Key) -> Scope:
-    return Scope(kind, target.gateway, key.owner, key.name)
+def refusal_of(breaker: Breaker, now: float) -> Refusal:
+    """What a breaker says to those whom it refuses."""
+    whose = f"the breaker of gateway {breaker.scope}" if breaker.wide else "its breaker"
+    told = breaker.hearsay and breaker.state is BreakerState.OPEN
+    reason = f"{whose} is {breaker.state}{': another process saw it fail' if told else ''}"
+    return Refusal(reason, breaker.retry_at(now), gateway_wide=breaker.wide)
 
 
 def _ends(resting: list[Refusal]) -> float:

@@ -7,16 +7,23 @@ waits for it. When nothing at all may be tried, a panic probe or a short wait is
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+import attrs
 
 from routerkit.core import plan
 from routerkit.core.effects import Step, sleep
 from routerkit.core.health import Admission, Refusal
 from routerkit.core.needs import needs_of, unfit
 from routerkit.core.pricing import within
+from routerkit.core.quotas import Demand, by_key
+from routerkit.core.refusals import reason_of
+from routerkit.core.reservations import Reservations
 from routerkit.core.retry import spread
 from routerkit.core.strategies import Outlook, Strategy, needs_catalog
+from routerkit.core.turns import NoTurn, Queue, in_turn
 from routerkit.errors import APIError, DeadlineExceededError
 from routerkit.types.model import Model
 from routerkit.types.route import Candidate, Origin, Skip, Target, Wait
@@ -28,6 +35,8 @@ if TYPE_CHECKING:
     from routerkit.core.ledger import Ledger
     from routerkit.core.router import Router
     from routerkit.types.request import ChatRequest
+
+T = TypeVar("T")
 
 MIN_USEFUL = 1.0
 """Seconds that must be left for another attempt to make sense, or a tenth of the call's total where that is less."""
@@ -47,9 +56,14 @@ _WAITABLE = frozenset(
 """Cooldowns that a call may sit out when nothing else is left."""
 
 
+def useful(request: ChatRequest) -> float:
+    """Seconds that an attempt needs at least."""
+    return min(MIN_USEFUL, request.total / 10)
+
+
 def worthwhile(seconds: float, request: ChatRequest) -> bool:
     """Whether so much time is enough for an attempt."""
-    return seconds >= min(MIN_USEFUL, request.total / 10)
+    return seconds >= useful(request)
 
 
 class Itinerary:
@@ -74,6 +88,17 @@ class Itinerary:
         self._outlook: Outlook | None = None
         self._fallback: Strategy | None = router.fallback_strategy
         self._ordered = self._strategy is None
+        self.demand = Demand(request)
+        quotas = router.quotas
+        self._reservations = (
+            Reservations(router, quotas, self.demand, ledger, partial(self._read_catalogs, asked=False))
+            if quotas is not None and quotas.attempts
+            else None
+        )
+        self._free = self._reservations is None and router.fleet is None
+        """Whether nobody but health has to allow an attempt."""
+        self._waited_for: list[Candidate] = []
+        """Targets for which a turn was waited."""
 
     @property
     def left(self) -> bool:
@@ -110,24 +135,35 @@ class Itinerary:
             found = yield from self._next_fit()
             if found is not None or self._ledger.attempts:
                 return found
-            probe = self._panic()
+            probe = yield from self._panic()
             if probe is not None:
                 return probe
             if not (yield from self._sit_out()):
                 return None
 
-    def again(self, candidate: Candidate) -> Admission | None:
+    def again(self, candidate: Candidate) -> Step[Admission | None]:
         """Leave to try the same target once more."""
-        got = self._admit(candidate, self._router.access[candidate.gateway].keys, again=True)
+        got = yield from self._admit(candidate, self._router.access[candidate.gateway].keys, again=True)
         return got if isinstance(got, Admission) else None
 
-    def with_other_key(self, candidate: Candidate, key: Key) -> Admission | None:
+    def with_other_key(self, candidate: Candidate, key: Key) -> Step[Admission | None]:
         """Leave to try the same target with a key that this call has not used there: neither this one nor one before it."""
         used = self._used.setdefault(candidate.target, [])
         used.append(key)
         others = [other for other in self._router.access[candidate.gateway].keys if other not in used]
-        got = self._admit(candidate, others) if others else None
+        got = (yield from self._admit(candidate, others)) if others else None
         return got if isinstance(got, Admission) else None
+
+    def turn(self, queue: Queue, ask: Callable[[], Step[T]], blocked: Callable[[T], Queue | None]) -> Step[T | NoTurn]:
+        """What comes of asking when it is this call's turn; the wait is entered into its account."""
+        runtime = self._router.runtime
+        started = runtime.monotonic()
+        until = self._deadline - useful(self._request)
+        made = yield from in_turn(queue, ask, blocked, runtime, until)
+        waited = runtime.monotonic() - started
+        if waited > 0:
+            self._ledger.waits.append(Wait(waited, f"its turn: {queue.charge.label}"))
+        return made
 
     def _next_fit(self) -> Step[tuple[Candidate, Admission] | None]:
         if self._conditions:
@@ -142,23 +178,84 @@ class Itinerary:
                 if reason is not None:
                     self._skip(candidate, reason)
                     continue
-                got = self._admit(candidate, self._router.access[candidate.gateway].keys)
+                got = yield from self._admit(candidate, self._router.access[candidate.gateway].keys)
                 if isinstance(got, Admission):
                     return candidate, got
-                self._refused.append((candidate, got))
-                now = self._router.runtime.monotonic()
-                self._skip(candidate, got.reason, None if got.retry_at is None else max(0.0, got.retry_at - now))
+                self._refuse(candidate, got)
+            found = yield from self._queued()
+            if found is not None:
+                return found
             if self._drawn or not self._open():
                 return None
             self._drawn = True
             yield from self._read_catalogs()
             yield from self._draw()
 
-    def _admit(self, candidate: Candidate, keys: Sequence[Key], *, again: bool = False) -> Admission | Refusal:
-        timeouts = self._request.timeouts
-        lease = timeouts.first_token if self._request.stream else self._request.total
-        health = self._router.health
-        return health.admit(candidate.target, keys, lease=lease, stream=self._request.stream, again=again)
+    def _admit(
+        self, candidate: Candidate, keys: Sequence[Key], *, again: bool = False, first: bool = False
+    ) -> Step[Admission | Refusal]:
+        """Leave for an attempt with one of these keys; ``first``: it is this call's turn, although others wait for one."""
+        timeouts, health, stream = self._request.timeouts, self._router.health, self._request.stream
+        lease = timeouts.first_token if stream else self._request.total
+        while True:
+            got = health.admit(candidate.target, keys, lease=lease, stream=stream, again=again)
+            if isinstance(got, Refusal) or self._free:
+                return got
+            refusal = yield from self._allowed(candidate, got, first=first)
+            if refusal is None:
+                return got
+            keys = [key for key in keys if key is not got.key]
+            if not keys or refusal.denial is None or not by_key(refusal.denial.charge):
+                return refusal
+
+    def _allowed(self, candidate: Candidate, got: Admission, *, first: bool = False) -> Step[Refusal | None]:
+        """Whether the fleet, limits and budgets allow what health does; why not, and then health has its leave back."""
+        fleet = self._router.fleet
+        if fleet is not None and got.probes:
+            refusal = yield from fleet.may_probe(got)
+            if refusal is not None:
+                return refusal
+        if self._reservations is None:
+            return None
+        try:
+            refusal = yield from self._reservations.make(candidate.target, got, first=first)
+        except BaseException:
+            if fleet is not None:
+                fleet.probed_soon(got)
+            raise
+        if refusal is not None and fleet is not None:
+            yield from fleet.probed(got)
+        return refusal
+
+    def _queued(self) -> Step[tuple[Candidate, Admission] | None]:
+        """A turn for the first target of which all slots are taken, if callers may wait for one."""
+        reservations = self._reservations
+        if reservations is None:
+            return None
+        for candidate, refusal in self._refused:
+            queue = reservations.queue(refusal)
+            if queue is None or candidate in self._waited_for:
+                continue
+            self._waited_for.append(candidate)
+            keys = self._router.access[candidate.gateway].keys
+            made = yield from self.turn(
+                queue,
+                partial(self._admit, candidate, keys, first=True),
+                reservations.queue,
+            )
+            if isinstance(made, Admission):
+                return candidate, made
+            if isinstance(made, NoTurn):
+                made = attrs.evolve(refusal, reason=reason_of(made.denial, made.note))
+            self._refused.remove((candidate, refusal))
+            self._refuse(candidate, made)
+            return None
+        return None
+
+    def _refuse(self, candidate: Candidate, refusal: Refusal) -> None:
+        self._refused.append((candidate, refusal))
+        now = self._router.runtime.monotonic()
+        self._skip(candidate, refusal.reason, None if refusal.retry_at is None else max(0.0, refusal.retry_at - now))
 
     def _open(self) -> list[Access]:
         """The gateways whose catalogue may be drawn: that did not fail, met no refusal that holds for all of their models, and
@@ -228,14 +325,26 @@ class Itinerary:
         self._remaining.extend((yield from self._in_order(rest.targets)))
         self._ledger.skipped.extend(rest.skipped)
 
-    def _panic(self) -> tuple[Candidate, Admission] | None:
-        open_ones = {candidate.target: candidate for candidate, refusal in self._refused if refusal.cooldown is None}
+    def _panic(self) -> Step[tuple[Candidate, Admission] | None]:
+        open_ones = {
+            candidate.target: candidate
+            for candidate, refusal in self._refused
+            if refusal.cooldown is None and refusal.denial is None
+        }
         if not open_ones:
             return None
         lease = self._request.timeouts.first_token
         access = self._router.access
         found = self._router.health.panic(list(open_ones), lambda target: access[target.gateway].keys, lease=lease)
-        return None if found is None else (open_ones[found[0]], found[1])
+        if found is None:
+            return None
+        candidate, got = open_ones[found[0]], found[1]
+        refusal = yield from self._allowed(candidate, got)
+        if refusal is None:
+            return candidate, got
+        if refusal.denial is not None:
+            self._refuse(candidate, refusal)
+        return None
 
     def _sit_out(self) -> Step[bool]:
         """Wait for the first cooldown to end, when that is soon enough; the targets that rest then have their turn again."""
@@ -256,6 +365,8 @@ class Itinerary:
         self._ledger.waits.append(Wait(pause, "every model rests"))
         yield from sleep(pause)
         self._refused.clear()
+        if self._reservations is not None:
+            self._reservations.forget()
         self._remaining.extend(candidate for _, candidate in resting)
         return True
 

@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING, TypeVar
 
 from routerkit.core.effects import Step, sleep
 from routerkit.core.failure import remembered_error
+from routerkit.core.health import Refusal
+from routerkit.core.limits import Kind
 from routerkit.core.retry import jittered, spread, waits
-from routerkit.errors import DeadlineExceededError, NoEligibleModelError, RouterKitError
+from routerkit.errors import (
+    BudgetExceededError,
+    DeadlineExceededError,
+    LimitExceededError,
+    NoEligibleModelError,
+    RouterKitError,
+)
 from routerkit.types.route import Plan, Wait
 from routerkit.types.verdict import Action, Billing, Blame, Condition, Sample, Verdict
 
@@ -32,10 +40,17 @@ def pursue(call: Call, attempt: Callable[[Call, Trial], Step[Result[T]]], trial:
     while True:
         try:
             result = yield from attempt(call, trial)
+        except BaseException:
+            trial.admission.give_up()
+            if call.router.fleet is not None:
+                call.router.fleet.probed_soon(trial.admission)
+            raise
         finally:
             trial.admission.settle(Sample.NEUTRAL, Blame.NOBODY)
             if not trial.streaming:
                 trial.admission.release()
+        if call.router.fleet is not None:
+            yield from call.router.fleet.probed(trial.admission)
         if result.value is not None:
             return result.value
         trial = yield from onward(call, trial, result.verdict)
@@ -66,13 +81,13 @@ def onward(call: Call, trial: Trial, verdict: Verdict) -> Step[Trial]:
         raise _too_late(call) from error
     if verdict.code in _TRANSPARENT and not call.ledger.free_attempts:
         call.ledger.free_attempts += 1
-        admission = call.itinerary.again(trial.candidate)
+        admission = yield from call.itinerary.again(trial.candidate)
         if admission is not None:
             return call.trial(trial.candidate, admission)
     if call.ledger.charged >= policy.max_attempts:
         raise _exhausted(call)
     if verdict.blame is Blame.KEY or verdict.code == "rate_limited":
-        admission = call.itinerary.with_other_key(trial.candidate, trial.admission.key)
+        admission = yield from call.itinerary.with_other_key(trial.candidate, trial.admission.key)
         if admission is not None:
             return call.trial(trial.candidate, admission)
     if verdict.action is Action.RETRY_SAME:
@@ -119,7 +134,7 @@ def _same(call: Call, trial: Trial, verdict: Verdict) -> Step[Trial | None]:
     yield from sleep(pause)
     if not call.enough():
         raise _too_late(call) from call.ledger.failures[-1][1]
-    admission = call.itinerary.again(trial.candidate)
+    admission = yield from call.itinerary.again(trial.candidate)
     return None if admission is None else call.trial(trial.candidate, admission)
 
 
@@ -164,6 +179,8 @@ def _nothing_asked(call: Call) -> RouterKitError:
         )
     times = [refusal.retry_at for _, refusal in refused if refusal.retry_at is not None]
     wait = max(0.0, min(times) - now) if times else None
+    if all(refusal.denial is not None for _, refusal in refused):
+        return _all_denied(call, wait)
     candidate, refusal = min(
         refused, key=lambda item: item[1].retry_at if item[1].retry_at is not None else float("inf")
     )
@@ -178,3 +195,18 @@ def _nothing_asked(call: Call) -> RouterKitError:
         retry_after=wait,
         rate_limited=any(why.cooldown is not None and why.cooldown.verdict.blame is Blame.MODEL for _, why in refused),
     )
+
+
+def _all_denied(call: Call, wait: float | None) -> RouterKitError:
+    """The error of a call for which limits and budgets leave no target: of the one that gives way first."""
+    refused = call.itinerary.refused
+    _, first = min(refused, key=lambda item: item[1].retry_at if item[1].retry_at is not None else float("inf"))
+    kind = BudgetExceededError if all(_of_money(why) for _, why in refused) else LimitExceededError
+    now = call.router.runtime.wall()
+    lines = "\n".join(f"  {each.target}: {why.reason}" for each, why in refused)
+    told = f"{refused[0][0].target}: {first.reason}" if len(refused) == 1 else f"no model may be asked now:\n{lines}"
+    return kind(told, retry_at=None if wait is None else now + wait, retry_after=wait)
+
+
+def _of_money(refusal: Refusal) -> bool:
+    return refusal.denial is not None and refusal.denial.charge.kind is Kind.MONEY

@@ -22,6 +22,8 @@ class Ledger:
         self.waits: list[Wait] = []
         self.free_attempts = 0
         """Those that do not count against ``max_attempts``."""
+        self.degraded: list[str] = []
+        """What was admitted or refused without the store, which is lost."""
 
     @property
     def charged(self) -> int:
@@ -37,7 +39,7 @@ class Ledger:
             billing = attempts[0].verdict.billing
         else:
             billing = max((attempt.verdict.billing for attempt in attempts), key=_GRAVITY.index, default=Billing.NONE)
-        return Route(attempts, tuple(self.skipped), tuple(self.waits), now - self.started, cost, billing)
+        return Route(attempts, tuple(self.skipped), tuple(self.waits), now - self.started, cost, billing, tuple(self.degraded))
 
     def collective(self) -> AllModelsFailedError:
         """One error for all attempts: a line per model, the earliest time at which anything can work, the telling cause."""

@@ -60,7 +60,7 @@ class Charge:
     cap: int
     """Units, from 0 on; of money nano-dollars."""
     cost: int = 1
-    """Units, from 0 on."""
+    """Units, from 0 on. What costs nothing is never refused."""
     period: str = "total"
     """Of money: ``day``, ``month`` or ``total``. Other kinds have their own."""
 
@@ -172,7 +172,7 @@ def leaked(level: Level | None, now: int, cap: int) -> int:
 def take(charge: Charge, count: Count | None, wall: float) -> Count | Denial:
     """Charge any other limit. ``wall`` in Unix seconds. Slots and money are held until they are settled."""
     current = current_count(charge, count, wall)
-    if current.taken + current.held + charge.cost > charge.cap:
+    if charge.cost and current.taken + current.held + charge.cost > charge.cap:
         return _exhausted(charge, current, wall)
     if charge.kind is Kind.DAY:
         return current._replace(taken=current.taken + charge.cost)

@@ -12,7 +12,7 @@ from typing import Any
 
 import attrs
 
-from routerkit.types.model import Model, Pricing
+from routerkit.types.model import COMPONENTS, Model, PriceOverride, Pricing
 
 MAX_MODELS = 200_000
 MAX_PRICE = 10**9
@@ -27,7 +27,8 @@ _PRICE = re.compile(r"[0-9]{1,20}(?:\.[0-9]{1,40})?(?:[eE][+-]?[0-9]{1,3})?")
 _THOUSANDS = re.compile(r"[1-9][0-9]{0,2}(?:,[0-9]{3}){1,6}(?:\.[0-9]{1,40})?")
 """Of other commas nobody knows whether they are decimal ones."""
 _COUNT = re.compile(r"[0-9]{1,19}")
-_PRICES = tuple(field.name for field in attrs.fields(Pricing))
+_TOLD_OTHERWISE = frozenset({"min_prompt_tokens", "input_audio_cache", "discount", *COMPONENTS})
+"""Fields of a price override that are no condition which nobody knows."""
 _EXACT = Context(prec=100)
 """More digits than any price that is read has, whatever precision the application works with."""
 _ZERO = Decimal(0)
@@ -160,9 +161,10 @@ class _Reader:
         )
 
     def _pricing(self, prices: dict[str, Any]) -> Pricing:
-        told = [(name, prices[name]) for name in _PRICES if name in prices]
-        if not all(value.__class__ is str for _, value in told):
-            return self._priced(told)  # as keys, 1 and True would be the same
+        told = [(name, prices[name]) for name in COMPONENTS if name in prices]
+        overrides = prices.get("overrides")
+        if overrides or not all(value.__class__ is str for _, value in told):
+            return self._overridden(self._priced(told), overrides)  # as keys, 1 and True would be the same
         key = tuple(told)
         found = self._pricings.get(key)
         if found is None:
@@ -170,20 +172,42 @@ class _Reader:
         return found
 
     def _priced(self, told: list[tuple[str, Any]]) -> Pricing:
-        return Pricing(**{name: price(value, 1 if name in PER_UNIT else self._per) for name, value in told})
+        read: dict[str, Any] = {name: price(value, 1 if name in PER_UNIT else self._per) for name, value in told}
+        return Pricing(**read, unclear=any(value is not None and read[name] is None for name, value in told))
+
+    def _overridden(self, pricing: Pricing, listed: Any) -> Pricing:
+        """With OpenRouter's ``overrides``: entries of prices and conditions. What cannot be read makes the prices unclear."""
+        if not listed:
+            return pricing
+        entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+        overrides = tuple(map(self._override, entries))
+        unclear = pricing.unclear or not isinstance(listed, list) or len(entries) < len(listed)
+        return attrs.evolve(
+            pricing, overrides=overrides, unclear=unclear or any(override.prices.unclear for override in overrides)
+        )
+
+    def _override(self, entry: dict[str, Any]) -> PriceOverride:
+        """A condition that cannot be read may be met at any time."""
+        above = entry.get("min_prompt_tokens", 0)
+        readable = isinstance(above, (int, float)) and not isinstance(above, bool) and 0 <= above < 2**63
+        return PriceOverride(
+            self._priced([(name, entry[name]) for name in COMPONENTS if name in entry]),
+            above=int(above) if readable else 0,
+            sure=readable and _TOLD_OTHERWISE.issuperset(entry),
+        )
 
     def _costs(self, entry: dict[str, Any]) -> Pricing:
         discount = entry.get("discount")
         free = isinstance(discount, str) and discount.strip().upper() == "FREE"
-        costs = [
+        prompt, completion = (
             _cost(
                 _dollars(entry.get(f"sale_{side}_cost"), self._per),
                 _dollars(entry.get(f"retail_{side}_cost"), self._per),
                 free,
             )
             for side in ("input", "output")
-        ]
-        return Pricing(*costs)
+        )
+        return Pricing(prompt, completion)
 
     def _words(self, value: Any) -> tuple[str, ...]:
         if not isinstance(value, list):
@@ -247,7 +271,7 @@ def _filled(model: Model, more: Model) -> Model:
     changes: dict[str, Any] = {name: getattr(more, name) for name in _FIELDS if not getattr(model, name)}
     if model.name == model.id and more.name != more.id:
         changes["name"] = more.name
-    prices = {name: getattr(more.pricing, name) for name in _PRICES if getattr(model.pricing, name) is None}
+    prices = {name: getattr(more.pricing, name) for name in COMPONENTS if getattr(model.pricing, name) is None}
     return attrs.evolve(model, **changes, pricing=attrs.evolve(model.pricing, **prices), raw={**more.raw, **model.raw})
 
 

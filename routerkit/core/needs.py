@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import decimal
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -28,6 +29,9 @@ _MODALITY = {
     "input_video": "video",
 }
 """Content part type to input modality."""
+_TEXT_PARTS = frozenset({"text", "input_text", "output_text", "refusal", "reasoning", "thinking"})
+_MEDIA_OF_MESSAGES = ("images", "audio", "annotations")
+"""Fields of a message that hold media, or refer to some, beside its content."""
 
 _MODEL_PARAMETERS = (
     *("frequency_penalty", "logit_bias", "logprobs", "max_tokens", "min_p", "presence_penalty", "reasoning"),
@@ -48,6 +52,10 @@ _SUPPORT: dict[str, str] = {
 _COMMON = frozenset({"max_tokens", "stop", "temperature", "top_p"})
 """Parameters that any chat model takes, listed or not."""
 
+MAX_COUNT = 10**15
+"""A larger number is as good as this one: nothing that is counted here comes to so many."""
+_LENIENT = decimal.Context(prec=100, rounding=decimal.ROUND_CEILING, traps=[])
+
 
 @attrs.frozen
 class Needs:
@@ -66,6 +74,12 @@ class Needs:
     """The estimate of the prompt's beginning that a cache may hold: up to the last part marked with ``cache_control``."""
     reasoning: bool = False
     """Whether the request asks for reasoning."""
+    choices: int = 1
+    """How many answers the request asks for (``n``)."""
+    image_data: int = 0
+    """Bytes of the request that are addresses or data of images, not text."""
+    boundless: bool = False
+    """Whether there are parts whose tokens nobody can bound: sound, files, video, and what we do not know."""
 
     @property
     def tokens(self) -> int:
@@ -92,6 +106,9 @@ def needs_of(request: ChatRequest) -> Needs:
         images=prompt.images,
         cached_tokens=prompt.cached,
         reasoning=_reasons(params),
+        choices=count_of(params.get("n")) or 1,
+        image_data=prompt.image_data,
+        boundless=prompt.boundless,
     )
 
 
@@ -100,7 +117,8 @@ class _Prompt:
 
     def __init__(self, params: Mapping[str, Any]) -> None:
         self.inputs = {"text"}
-        self.images = self._media = 0
+        self.images = self.image_data = self._media = 0
+        self.boundless = False
         tools = params.get("tools", "")
         self.characters = len(str(tools))
         self.cached = 0
@@ -119,20 +137,38 @@ class _Prompt:
             for part in content:
                 if isinstance(part, Mapping):
                     self._add_part(part)
+                elif not isinstance(part, str):
+                    self.boundless = True
+        elif content is not None:
+            self.boundless = True
+        if any(map(message.get, _MEDIA_OF_MESSAGES)):
+            self.boundless = True
         self.characters += len(str(message.get("tool_calls") or ""))
         if _marked(message):
             self.cached = self.tokens
 
     def _add_part(self, part: Mapping[str, Any]) -> None:
-        modality = _MODALITY.get(str(part.get("type")))
+        kind = str(part.get("type"))
+        modality = _MODALITY.get(kind)
         if modality is None:
             self.characters += len(str(part.get("text") or ""))
         else:
             self.inputs.add(modality)
-            self.images += modality == "image"
             self._media += 1
+        if modality == "image":
+            self.images += 1
+            self.image_data += _image_data(part)
+        elif kind not in _TEXT_PARTS:
+            self.boundless = True
         if _marked(part):
             self.cached = self.tokens
+
+
+def _image_data(part: Mapping[str, Any]) -> int:
+    """Characters of an image's address, which is its data where it begins with ``data:``: as many bytes at least, as JSON."""
+    image = part.get("image_url")
+    address = image.get("url") if isinstance(image, Mapping) else image
+    return len(address) if isinstance(address, str) else 0
 
 
 def _marked(part: object) -> bool:
@@ -174,9 +210,24 @@ def _tells_parameters(model: Model) -> bool:
 def _answer_tokens(params: Mapping[str, Any]) -> int:
     for name in ("max_completion_tokens", "max_tokens"):
         value = params.get(name)
-        if isinstance(value, int) and value > 0:
+        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
             return value
     return 0
+
+
+def count_of(value: object) -> int:
+    """The largest whole number that any server might read a value as, such as ``3`` of ``"2.5"``; 0: none, or none above 0.
+
+    JSON has no other numbers than these, and some servers take words for them.
+    """
+    if isinstance(value, int):
+        return 0 if isinstance(value, bool) else max(0, min(value, MAX_COUNT))
+    if not isinstance(value, (float, str)):
+        return 0
+    number = _LENIENT.create_decimal(value)
+    if not number.is_finite() or number <= 0:
+        return 0
+    return MAX_COUNT if number >= MAX_COUNT else int(number.to_integral_value(decimal.ROUND_CEILING))
 
 
 def _reasons(params: Mapping[str, Any]) -> bool:

@@ -33,6 +33,8 @@ VERSION = 1
 _DAY = 86_400.0
 _CLOCK_SKEW = 60.0
 """Seconds by which the clock of whoever wrote an entry may be ahead of ours."""
+_SAME = 1.0
+"""Seconds by which the time of one entry may differ between processes."""
 _MAX_NAME = 200
 _MAX_TOKENS = 1e9
 
@@ -74,21 +76,25 @@ class _Tally:
         """What is left of the samples' weight."""
         return self.samples * math.pow(0.5, max(0.0, now - self.at) / HALF_LIFE)
 
-    def add(self, now: float, ok: bool, first_token: float | None, duration: float, tokens: int | None) -> None:
-        self.samples = min(self.weight(now) + 1, MAX_WEIGHT)
-        self.at = now
-        self.success += (ok - self.success) / self.samples
-        if not ok:
+    def join(self, other: _Tally) -> None:
+        """Enter attempts that are not in this one."""
+        at = max(self.at, other.at)
+        entered = other.weight(at)
+        self.samples = min(self.weight(at) + entered, MAX_WEIGHT)
+        self.at = at
+        if not entered:
             return
-        share = min(1.0, 1 / (self.success * self.samples))
-        duration = min(max(0.0, duration), _DAY)
-        lead = 0.0 if first_token is None else min(max(0.0, first_token), duration)
-        self.first_token += ((duration if first_token is None else lead) - self.first_token) * share
-        self.lead += (lead - self.lead) * share
-        self.duration += (duration - self.duration) * share
-        if tokens:
-            self.tokens += (tokens - self.tokens) * share
-            self.seconds += (max(duration - lead, tokens / MAX_RATE) - self.seconds) * share
+        self.success += (other.success - self.success) * min(1.0, entered / self.samples)
+        answers, all_answers = other.success * entered, self.success * self.samples
+        if not answers:
+            return
+        share = answers / all_answers if answers < all_answers else 1.0
+        self.first_token += (other.first_token - self.first_token) * share
+        self.lead += (other.lead - self.lead) * share
+        self.duration += (other.duration - self.duration) * share
+        if other.tokens:
+            self.tokens += (other.tokens - self.tokens) * share
+            self.seconds += (other.seconds - self.seconds) * share
 
     def score(self, now: float) -> Score | None:
         samples = self.weight(now)
@@ -104,6 +110,24 @@ class _Tally:
 _NUMBERS = tuple(field.name for field in attrs.fields(_Tally))
 
 
+def _attempt(now: float, ok: bool, first_token: float | None, duration: float, tokens: int | None) -> _Tally:
+    if not ok:
+        return _Tally(now, 1.0)
+    duration = min(max(0.0, duration), _DAY)
+    lead = 0.0 if first_token is None else min(max(0.0, first_token), duration)
+    first = duration if first_token is None else lead
+    told, seconds = (float(tokens), max(duration - lead, tokens / MAX_RATE)) if tokens else (0.0, 0.0)
+    return _Tally(now, 1.0, 1.0, first, lead, duration, told, seconds)
+
+
+def _enter(tallies: OrderedDict[Target, _Tally], target: Target, attempt: _Tally) -> None:
+    tally = tallies.pop(target, None) or _Tally(attempt.at)
+    tally.join(attempt)
+    tallies[target] = tally
+    if len(tallies) > MAX_TARGETS:
+        tallies.popitem(last=False)
+
+
 class Scores:
     """The scores of one client's targets. Shared by all its calls, under a lock that is held for microseconds."""
 
@@ -112,12 +136,26 @@ class Scores:
         self._lock: Lock = runtime.lock()
         self._tallies: OrderedDict[Target, _Tally] = OrderedDict()
         """The one entered last, last."""
+        self._own: OrderedDict[Target, _Tally] | None = None
+        """Of :meth:`share`: what the others were not told yet."""
         self.changes = 0
         """How many attempts were entered; who keeps scores elsewhere can tell from it whether there is anything new."""
 
     def forget_lock(self) -> None:
-        """In a forked child: another thread of the parent may have held the lock."""
+        """In a forked child: another thread of the parent may have held the lock, and what it saw it tells itself."""
         self._lock = self._runtime.lock()
+        if self._own is not None:
+            self._own = OrderedDict()
+
+    def share(self) -> None:
+        """Remember from now on what is entered here, until :meth:`tell` gives it to the other processes of a fleet."""
+        with self._lock:
+            self._own = OrderedDict() if self._own is None else self._own
+
+    @property
+    def untold(self) -> bool:
+        """Whether anything was entered since the last :meth:`tell`."""
+        return bool(self._own)
 
     def observe(
         self, target: Target, *, ok: bool, first_token: float | None, duration: float, tokens: int | None
@@ -127,13 +165,11 @@ class Scores:
         ``first_token``: seconds to the first content of a stream, ``None`` without one. ``duration``: seconds to the end.
         ``tokens``: of the answer, ``None`` when nobody counted. Of a failure only that it was one is kept.
         """
-        now = self._runtime.monotonic()
+        attempt = _attempt(self._runtime.monotonic(), ok, first_token, duration, tokens)
         with self._lock:
-            tally = self._tallies.pop(target, None) or _Tally(now)
-            tally.add(now, ok, first_token, duration, tokens)
-            self._tallies[target] = tally
-            if len(self._tallies) > MAX_TARGETS:
-                self._tallies.popitem(last=False)
+            _enter(self._tallies, target, attempt)
+            if self._own is not None:
+                _enter(self._own, target, attempt)
             self.changes += 1
 
     def get(self, target: Target) -> Score | None:
@@ -148,19 +184,31 @@ class Scores:
         wall = self._runtime.wall()
         return _plain(self._told(wall), wall)
 
+    def tell(self) -> dict[str, Any]:
+        """As :meth:`to_dict`. What was entered here counts as told."""
+        wall = self._runtime.wall()
+        return _plain(self._told(wall, told=True), wall)
+
     def load(self, data: Any) -> int:
         """Take over what :meth:`to_dict` gave, where it is newer than what is known here. Never raises.
 
-        How many entries were dropped because they are no such values: another version, another type, absurd numbers.
+        After :meth:`share` it is what all processes know together: of a target of which something was entered here and not told
+        yet, that is entered into it. How many entries were dropped because they are no such values: another version, another
+        type, absurd numbers.
         """
         now, wall = self._runtime.monotonic(), self._runtime.wall()
         entries, dropped = _read(data, wall)
         with self._lock:
+            own: Mapping[Target, _Tally] = self._own or {}
+            slack = 0.0 if self._own is None else _SAME
             for target, tally in entries.items():
                 tally.at = now - max(0.0, wall - tally.at)
                 known = self._tallies.get(target)
-                if known is None or known.at < tally.at:
-                    self._tallies[target] = tally
+                if target in own:
+                    tally.join(own[target])
+                elif known is not None and known.at >= tally.at + slack:
+                    continue
+                self._tallies[target] = tally
             self._tallies = OrderedDict(_newest(self._tallies))
         return dropped
 
@@ -174,10 +222,12 @@ class Scores:
                 entries[target] = tally
         return _plain(dict(_newest(entries)), wall)
 
-    def _told(self, wall: float) -> dict[Target, _Tally]:
+    def _told(self, wall: float, *, told: bool = False) -> dict[Target, _Tally]:
         """All entries, with Unix times."""
         now = self._runtime.monotonic()
         with self._lock:
+            if told and self._own is not None:
+                self._own.clear()
             return {target: attrs.evolve(tally, at=wall - (now - tally.at)) for target, tally in self._tallies.items()}
 
 

@@ -10,8 +10,9 @@ import attrs
 
 from routerkit.core.needs import EXPECTED_ANSWER, MEDIA_TOKENS, Needs
 from routerkit.types.event import PriceJump
-from routerkit.types.model import Model, Pricing
+from routerkit.types.model import COMPONENTS, Model, Pricing
 from routerkit.types.tokens import CostSource, Usage
+from routerkit.types.usage import EXACT
 
 JUMP = 2
 """A price that rose to more than this many times what it was has jumped; one that was zero, whatever it is now."""
@@ -32,13 +33,14 @@ def expected_cost(model: Model, needs: Needs) -> Decimal | None:
     With reasoning, half of the answer's tokens are reasoning: what OpenRouter gives it at medium effort. Then the prices of a
     request and of each image, whose tokens are no longer the prompt's where it has a price of its own.
     """
-    images = needs.images if _image_price(model.pricing) else 0
+    prices = prices_for(model.pricing, needs.prompt_tokens)
+    images = needs.images if image_price(prices) else 0
     answer = needs.answer_tokens
     if not answer:
         answer = EXPECTED_ANSWER * (2 if needs.reasoning else 1)
         answer = min(answer, model.max_completion_tokens or answer)
     return _bill(
-        model.pricing,
+        prices,
         prompt=max(0, needs.prompt_tokens - images * MEDIA_TOKENS),
         cached=needs.cached_tokens,
         completion=answer,
@@ -51,7 +53,8 @@ def cost_of(usage: Usage, model: Model | None, images: int = 0) -> tuple[Decimal
     """USD, and where the figure comes from: the gateway's own, else catalogue prices times tokens, else unknown.
 
     Tokens read from a cache, written to one, of sound, and of reasoning are parts of the prompt's and the answer's; each counts
-    once, at its own price where there is one. ``images``: how many the request held, where a whole image has a price.
+    once, at its own price where there is one. ``images``: how many the request held, where a whole image has a price. Prices of
+    certain hours are left out, as nobody tells when an answer was charged.
     """
     told = usage.cost
     if told is not None:
@@ -59,7 +62,7 @@ def cost_of(usage: Usage, model: Model | None, images: int = 0) -> tuple[Decimal
     if model is None or not usage.known:
         return None, "unknown"
     cost = _bill(
-        model.pricing,
+        prices_for(model.pricing, usage.prompt_tokens),
         prompt=usage.prompt_tokens,
         cached=usage.cached_tokens,
         written=usage.cache_write_tokens,
@@ -89,19 +92,31 @@ def _bill(
     written = min(written, prompt - cached)
     sound = min(sound, prompt - cached - written)
     reasoning = min(reasoning, completion)
-    return (
-        (prompt - cached - written - sound) * prices.prompt
-        + cached * (prices.prompt if prices.input_cache_read is None else prices.input_cache_read)
-        + written * _write_price(prices.prompt, prices.input_cache_write)
-        + sound * (prices.audio or prices.prompt)
-        + (completion - reasoning) * prices.completion
-        + reasoning * (prices.internal_reasoning or prices.completion)
-        + (prices.request or _ZERO)
-        + images * _image_price(prices)
-    )
+    cost = prices.request or _ZERO
+    for count, price in (
+        (prompt - cached - written - sound, prices.prompt),
+        (cached, prices.prompt if prices.input_cache_read is None else prices.input_cache_read),
+        (written, write_price(prices.prompt, prices.input_cache_write)),
+        (sound, prices.audio or prices.prompt),
+        (completion - reasoning, prices.completion),
+        (reasoning, prices.internal_reasoning or prices.completion),
+        (images, image_price(prices)),
+    ):
+        if count:
+            cost = EXACT.fma(count, price, cost)
+    return cost
 
 
-def _write_price(prompt: Decimal, write: Decimal | None) -> Decimal:
+def prices_for(prices: Pricing, prompt: int) -> Pricing:
+    """What is charged for a prompt of so many tokens, as far as nothing else decides it."""
+    for override in prices.overrides:
+        if override.sure and prompt > override.above:
+            told = ((name, getattr(override.prices, name)) for name in COMPONENTS)
+            prices = attrs.evolve(prices, **{name: price for name, price in told if price is not None})
+    return prices
+
+
+def write_price(prompt: Decimal, write: Decimal | None) -> Decimal:
     """USD of a token that is read and written to a cache.
 
     Less than the prompt price is the price of keeping it, which comes on top: OpenRouter lists that for Gemini, whose cache
@@ -112,7 +127,7 @@ def _write_price(prompt: Decimal, write: Decimal | None) -> Decimal:
     return prompt + write if write < prompt else write
 
 
-def _image_price(prices: Pricing) -> Decimal:
+def image_price(prices: Pricing) -> Decimal:
     """USD of one image; zero where there is no price for whole images."""
     image = prices.image or _ZERO
     return image if image >= PER_IMAGE * (prices.prompt or _ZERO) else _ZERO
@@ -123,10 +138,7 @@ def in_usd(cost: Decimal) -> str:
     return f"{Decimal(f'{cost:.2e}').normalize():f} USD"
 
 
-ALL = tuple(field.name for field in attrs.fields(Pricing))
-
-
-def within(price: Pricing, ceilings: Iterable[Pricing], components: Sequence[str] = ALL) -> bool:
+def within(price: Pricing, ceilings: Iterable[Pricing], components: Sequence[str] = COMPONENTS) -> bool:
     """Whether a price is known and none of these components of it exceeds that of at least one ceiling."""
     return price.known and any(
         all(_component(price, name) <= _component(ceiling, name) for name in components)
@@ -149,7 +161,7 @@ def price_jumps(before: Mapping[str, Model], now: Iterable[Model]) -> tuple[Pric
         old = before.get(model.id)
         if old is None or old.pricing == model.pricing:
             continue
-        for name in ALL:
+        for name in COMPONENTS:
             was, is_now = getattr(old.pricing, name), getattr(model.pricing, name)
             if was is not None and is_now is not None and is_now > was * JUMP:
                 found.append(PriceJump(model.id, name, was, is_now))

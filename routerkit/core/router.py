@@ -16,16 +16,21 @@ from routerkit.core.access import Access
 from routerkit.core.catalog import CatalogCache, Snapshot
 from routerkit.core.catalog_index import Query
 from routerkit.core.effects import Runtime, Step, emit
+from routerkit.core.fleet import Board, Fleet
 from routerkit.core.health import Health
 from routerkit.core.key_info import read_key_info
 from routerkit.core.keys import Key, ring
+from routerkit.core.limits import Store
 from routerkit.core.needs import needs_of
 from routerkit.core.performance import Scores
+from routerkit.core.quotas import quotas_of
+from routerkit.core.shared import SharedScores
 from routerkit.core.strategies import Outlook, Priority, Strategy, needs_scores, strategy_of
+from routerkit.core.turns import Turns
 from routerkit.core.usage import Accounts
 from routerkit.errors import APIError, ConfigurationError, DeadlineExceededError, InvalidRequestError
 from routerkit.types.completion import Completion
-from routerkit.types.event import BreakerChanged, Event
+from routerkit.types.event import BreakerChanged, Event, StoreChanged
 from routerkit.types.gateway import Gateway
 from routerkit.types.key_info import KeyInfo
 from routerkit.types.model import Model
@@ -40,14 +45,28 @@ class Router:
     """Decides; does no I/O. One router serves any number of calls, threads, tasks and event loops.
 
     ``observed`` tells whether anybody listens to the ordinary course of calls; when nobody does, no events are made of it.
+    ``store`` counts limits and budgets; where none are set, it may be ``None``. ``board`` carries what the processes of a fleet
+    tell each other; one process alone has none.
     """
 
-    def __init__(self, settings: Settings, runtime: Runtime, observed: Callable[[], bool] = lambda: True) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        runtime: Runtime,
+        observed: Callable[[], bool] = lambda: True,
+        store: Store | None = None,
+        board: Board | None = None,
+    ) -> None:
         self.runtime = runtime
         self.observed = observed
-        self._changes: deque[BreakerChanged] = deque(maxlen=1000)
+        self.store = store
+        self.turns = Turns(runtime)
+        self._changes: deque[BreakerChanged | StoreChanged] = deque(maxlen=1000)
         self.health = Health(runtime, settings.breaker, settings.retry, self._changes.append)
+        self.board = None if settings.dev_mode is not None else board  # what a mock says is for nobody else
+        self.fleet = None if self.board is None else Fleet(runtime, self.board, self.health)
         self.scores = Scores(runtime)
+        self.shared_scores = None if self.board is None else SharedScores(self.scores, self.board, runtime)
         self.accounts = Accounts(runtime)
         self._catalogs: dict[str, CatalogCache] = {}
         """By gateway."""
@@ -69,6 +88,8 @@ class Router:
         strategies = (self.strategy, self.fallback_strategy)
         self.scored = any(strategy is not None and needs_scores(strategy) for strategy in strategies)
         """Whether a strategy looks at the scores of targets."""
+        self.quotas = quotas_of(settings, self.store, self.turns)
+        """The limits and budgets that apply; ``None``: there are none."""
         self._default_plan: Plan | None = None
 
     def _reach(self, gateway: Gateway) -> Access:
@@ -76,7 +97,7 @@ class Router:
         if name not in self._catalogs:
             # In dev mode nothing asks for a key, the list of models no more than the rest.
             listing = gateway if settings.dev_mode is None else attrs.evolve(gateway, key_required=False)
-            self._catalogs.setdefault(name, CatalogCache(listing, self.runtime, settings.catalog_ttl))
+            self._catalogs.setdefault(name, CatalogCache(listing, self.runtime, settings.catalog_ttl, self.board))
         if (owner, name) not in self._rings:
             self._rings.setdefault((owner, name), ring(gateway, settings.keys.get(name, ()), owner))
         headers = {"Content-Type": "application/json", **settings.headers(gateway)}
@@ -228,13 +249,24 @@ class Router:
                 failed.append(plan.unreadable(access.gateway, error))
         return first
 
+    def note(self, event: StoreChanged) -> None:
+        """Something that happened beside the calls; it is told with the next that they report."""
+        self._changes.append(event)
+
+    def meet(self) -> Step[None]:
+        """Hear what the other processes of the fleet have to tell, now and then, and tell them what this one has."""
+        if self.fleet is not None:
+            yield from self.fleet.sync()
+        if self.shared_scores is not None and self.scored:
+            yield from self.shared_scores.sync()
+
     @property
     def news(self) -> bool:
         """Whether :meth:`report` would tell anybody anything."""
         return bool(self._changes) or self.observed()
 
     def report(self, *events: Event) -> Step[None]:
-        """Tell what breakers did meanwhile; and these events, when anybody listens to the ordinary course of calls."""
+        """Tell what breakers and the store did meanwhile; and these events, when anybody listens to calls."""
         for event in self._taken():
             yield from emit(event)
         if self.observed():
@@ -250,6 +282,13 @@ class Router:
 
     def forked(self) -> None:
         """In a forked child: locks, fetches and attempts under way of the parent are not ours."""
+        if self.store is not None:
+            self.store.forget()
+        self.turns.forget()
+        if self.fleet is not None:
+            self.fleet.forked()
+        if self.shared_scores is not None:
+            self.shared_scores.forget()
         self.health.forget_lock()
         self.scores.forget_lock()
         self.accounts.forget_lock()

@@ -27,6 +27,7 @@ from routerkit.core.effects import (
     read,
 )
 from routerkit.core.failure import api_error
+from routerkit.core.hold import ALL
 from routerkit.core.intake import Intake
 from routerkit.core.ladder import onward, pursue
 from routerkit.core.verdict import OK, Signal, classify
@@ -79,10 +80,14 @@ def stream(router: Router, request: ChatRequest) -> Step[Ended]:
 
 def _streamed(call: Call) -> Step[Ended]:
     intake = yield from pursue(call, begin)
-    while (signal := (yield from _flow(call, intake))) is not None:
-        intake = yield from _go_on(call, intake, signal)
-    yield from call.record(intake.trial, OK)
-    return _ended(call, intake)
+    try:
+        while (signal := (yield from _flow(call, intake))) is not None:
+            intake = yield from _go_on(call, intake, signal)
+        yield from call.record(intake.trial, OK)
+        return (yield from _ended(call, intake))
+    except BaseException:
+        intake.trial.admission.give_up()
+        raise
 
 
 def begin(call: Call, trial: Trial) -> Step[Result[Intake]]:
@@ -225,6 +230,8 @@ def _interrupted(call: Call, intake: Intake, signal: Signal) -> Step[tuple[Verdi
     if verdict.blame in (Blame.MODEL, Blame.GATEWAY):
         trial.admission.broke(verdict.sample)
         call.router.health.cool(target, trial.admission.key, verdict, signal.status)
+    if trial.admission.hold is not None:
+        yield from trial.admission.hold.settle(ALL)
     yield from call.record(trial, verdict)
     text = "".join(chunk.text for chunk in intake.chunks)
     cause = api_error(verdict, signal, target, key=trial.admission.key.secret)
@@ -246,11 +253,11 @@ def _interrupted(call: Call, intake: Intake, signal: Signal) -> Step[tuple[Verdi
     return verdict, error
 
 
-def _ended(call: Call, intake: Intake) -> Ended:
+def _ended(call: Call, intake: Intake) -> Step[Ended]:
     target = intake.trial.candidate.target
     served = dict.fromkeys(chunk.model for chunk in reversed(intake.chunks) if chunk.model)
     told = next((chunk.raw for chunk in reversed(intake.chunks) if isinstance(chunk.raw.get("usage"), dict)), {})
-    cost, source = call.settle(intake.trial, usage_of(told), next(iter(served), None))
+    cost, source = yield from call.settle(intake.trial, usage_of(told), next(iter(served), None))
     notes = (*intake.notes, "model_changed") if len(served) > 1 else intake.notes
     route = call.ledger.route(call.now(), cost)
     return Ended(intake.chunks, target.model, target.gateway, route, cost, source, intake.mock, notes)

@@ -70,6 +70,7 @@ class _Tally:
     fell_back: int = 0
     waits: int = 0
     waited: float = 0.0
+    degraded: int = 0
     streams: int = 0
     duration: float = 0.0
     duration_max: float = 0.0
@@ -88,6 +89,7 @@ class _Tally:
         for wait in route.waits:
             self.waits += 1
             self.waited += wait.seconds
+        self.degraded += bool(route.degraded)
         self.streams += stream
         duration = route.duration
         self.duration += duration
@@ -96,7 +98,7 @@ class _Tally:
         self.durations[bisect_left(DURATIONS, duration)] += 1
 
     def merge(self, other: _Tally) -> None:
-        for name in ("calls", "answered", "fell_back", "waits", "waited", "streams", "duration"):
+        for name in ("calls", "answered", "fell_back", "waits", "waited", "degraded", "streams", "duration"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for ours, theirs in ((self.failed, other.failed), (self.attempts, other.attempts)):
             for word, count in theirs.items():

@@ -68,7 +68,7 @@ for i = 1, (#KEYS - 1) / 2 do
     state = state or {volume = leaked(key, cap)}
     local over = state.volume + cost * MINUTE - cap * MINUTE
     local wait = 0
-    if over > 0 then
+    if cost > 0 and over > 0 then
       reply[1] = 0
       wait = math.ceil(over / math.max(1, cap))
     else
@@ -79,7 +79,7 @@ for i = 1, (#KEYS - 1) / 2 do
   else
     state = state or current(key, leases, kind, period, tonumber(ARGS[a + 4]), tonumber(ARGS[a + 5]), tonumber(ARGS[a + 6]))
     reply[4 * i], reply[4 * i + 1], reply[4 * i + 2], reply[4 * i + 3] = state.p, state.n, state.r, state.b
-    if state.n + state.r + cost > cap then
+    if cost > 0 and state.n + state.r + cost > cap then
       reply[1] = 0
     elseif kind == 'day' then
       state.n = state.n + cost

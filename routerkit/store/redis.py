@@ -10,17 +10,15 @@ lost its counts they go on from the most that anybody remembers.
 
 from __future__ import annotations
 
-import itertools
 import logging
-import os
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import attrs
 
-from routerkit.core.effects import Ask, Lock, Loss, Runtime, StoreFailure
+from routerkit.core.effects import Loss, Runtime, StoreFailure
 from routerkit.core.limits import (
     MAX_LEASE,
     MICROSECONDS,
@@ -38,9 +36,11 @@ from routerkit.core.limits import (
 from routerkit.errors import ConfigurationError
 from routerkit.store.redis_address import address_of
 from routerkit.store.redis_alone import COUNTED, NOTHING, Alone, Batch, Item, Knowledge
-from routerkit.store.redis_ask import ADD, ADMIT, SETTLE, Asking, ask
-from routerkit.store.redis_gate import Gate
+from routerkit.store.redis_ask import ADD, ADMIT, CHECK, SETTLE, Asking, ask
+from routerkit.store.redis_board import RedisBoard
+from routerkit.store.redis_line import Line, numbers
 from routerkit.store.redis_names import Names
+from routerkit.types.event import StoreChanged, StoreState
 
 if TYPE_CHECKING:
     from routerkit.store.redis_async import AsyncRedisLink
@@ -50,6 +50,8 @@ MAX_WAITING = 10_000
 """Settlements and batches that wait for Redis: of more, the oldest are dropped, and what they hold comes back with its lease."""
 AT_A_TIME = 8
 """Of these, how many one settlement takes along."""
+RESETS = 60.0
+"""Seconds in which lost counts are told of once: a flush loses all of them, and each is noticed when it is next charged."""
 
 log = logging.getLogger("routerkit")
 
@@ -69,7 +71,7 @@ class Report:
     resets: int
     """Counts that Redis had lost, and that went on from what was remembered."""
     replaced: int
-    """Unreadable values under our keys."""
+    """Unreadable values under our keys, those of the board included."""
     dropped: int
     """Settlements that waited in vain."""
 
@@ -96,11 +98,13 @@ class RedisStore:
         namespace: str = "routerkit",
         workers: int = 1,
         offline_allowance: Decimal = Decimal(1),
+        notify: Callable[[StoreChanged], object] | None = None,
     ) -> None:
         """``url``: see :func:`routerkit.store.redis_address.address_of`. ``namespace``: those who share it share their limits.
 
         ``workers``: how many processes share the limits; each has that share of them while Redis is lost.
-        ``offline_allowance``: US dollars that each may then spend of a budget. Raises ConfigurationError.
+        ``offline_allowance``: US dollars that each may then spend of a budget. ``notify`` is told when Redis is lost, is back, or
+        had lost its counts. Raises ConfigurationError.
         """
         given = [url]
         del url  # error trackers show the locals of frames, and this one may hold a password
@@ -113,10 +117,13 @@ class RedisStore:
             raise ConfigurationError("store: offline_allowance must be a Decimal from 0 on")
         self._runtime = runtime
         self._names = Names(namespace)
-        self._gate = Gate()
+        self._line = Line(runtime, self.address, self._names, notify)
         self._knowledge = Knowledge()
         self._alone = Alone(runtime, workers, nano_dollars(offline_allowance))
-        self._losses = self._degraded = self._added = self._replaced = self._dropped = 0
+        self._degraded = self._added = self._dropped = 0
+        self._resets_told = -RESETS
+        self.board = RedisBoard(self._line, self._names)
+        """What processes tell each other beside counts."""
         self.forget()
 
     def __repr__(self) -> str:
@@ -139,10 +146,9 @@ class RedisStore:
 
     def forget(self) -> None:
         """In a forked child: the lock, and what is under way, are the parent's. Links have a ``forget`` of their own."""
-        self._lock: Lock = self._runtime.lock()
-        self._process = os.urandom(8).hex()
-        self._numbers = itertools.count(1)
-        self._gate.reset()
+        self._line.forget()
+        self.board.forget()
+        self._lock = self._line.lock
         self._alone.forget()
         self._settlements: deque[_Waiting] = deque()
         self._settlements_alone: deque[tuple[Grant, tuple[int, ...]]] = deque()
@@ -152,30 +158,23 @@ class RedisStore:
         """How it goes."""
         with self._lock:
             return Report(
-                self._gate.lost,
-                self._losses,
+                self._line.gate.lost,
+                self._line.losses,
                 self._degraded,
                 self._added,
                 self._knowledge.resets,
-                self._replaced,
+                self._line.replaced,
                 self._dropped,
             )
 
     def check(self) -> Asking[bool]:
-        """Whether Redis can be used, to be asked at the start: what it is asked is all that is ever asked. Where it cannot, each
-        process counts for itself from the start. Raises ConfigurationError when Redis refuses the login, or what we have to do.
+        """Whether Redis can be used, to be asked at the start: with every command that we use. Where it cannot, each process
+        counts for itself from the start. Raises ConfigurationError when Redis refuses the login, or what we have to do.
         """
-        charges = tuple(Charge(kind, "check", "check", 1, 0) for kind in Kind)
-        identity = self._identity()
-        keys = self._keys(identity, charges, "")
         try:
-            _checked((yield ask(ADMIT, keys, self._admission(identity, charges, keys, 1.0))), 3 + 4 * len(charges))
-            _checked(
-                (yield ask(SETTLE, keys, _settlement(identity, charges, (0,) * len(charges)))), 3 + 4 * len(charges)
-            )
-            _checked((yield ask(ADD, (self._names.batch(identity, ""),))), 3)
+            numbers(3)((yield ask(CHECK, (self._names.check(self._line.identity()),))))
         except StoreFailure as failure:
-            self._failed(failure, hopeless=True)
+            self._line.failed(failure, hopeless=True)
             if failure.loss is not Loss.DENIED:
                 return False
             refused = ConfigurationError(f"store: {self.address} refuses us: {failure.detail}")
@@ -187,15 +186,15 @@ class RedisStore:
         charges = tuple(charges)
         lease = min(lease, MAX_LEASE)
         yield from self._come_back(owner)
-        identity = self._identity()
+        identity = self._line.identity()
         keys = self._keys(identity, charges, owner)
-        if not self._enter():
+        if not self._line.enter():
             return self._admit_alone(charges, keys, lease, owner, identity)
         unsent = _Waiting(identity, charges, owner, (0,) * len(charges), certain=False)
         with self._lock:
             order = ask(ADMIT, keys, self._admission(identity, charges, keys, lease))
         try:
-            reply = yield from self._answer(order, 3 + 4 * len(charges))
+            reply = yield from self._line.answer(order, numbers(3 + 4 * len(charges)))
         except BaseException:
             self._wait(unsent)
             raise
@@ -233,40 +232,6 @@ class RedisStore:
 
     # --- asking ---
 
-    def _enter(self) -> bool:
-        with self._lock:
-            return self._gate.enter(self._runtime.monotonic())
-
-    def _answer(self, order: Ask, length: int) -> Asking[list[int] | None]:
-        """The reply to an order for which we were let in; ``None``: there is none."""
-        try:
-            reply = _checked((yield order), length)
-        except StoreFailure as failure:
-            self._failed(failure)
-            return None
-        except BaseException:
-            with self._lock:
-                self._gate.left()
-            raise
-        with self._lock:
-            back = self._gate.lost
-            if self._gate.suspicious:
-                self._gate.reset()
-            self._replaced += reply[2]
-        if back:
-            log.warning("Redis at %s is back", self.address)
-        return reply
-
-    def _failed(self, failure: StoreFailure, *, hopeless: bool = False) -> None:
-        denied = failure.loss is Loss.DENIED
-        with self._lock:
-            now, timeout = self._runtime.monotonic(), failure.loss is Loss.TIMEOUT
-            lost = self._gate.failed(now, timeout=timeout, hopeless=hopeless or denied)
-            self._losses += lost
-        if lost:
-            why = f"{failure.loss}: {failure.detail}" if failure.detail else str(failure.loss)
-            log.warning("Redis at %s is lost (%s): until it is back each process counts for itself", self.address, why)
-
     def _admission(
         self, identity: str, charges: tuple[Charge, ...], keys: tuple[str, ...], lease: float
     ) -> tuple[str | int, ...]:
@@ -286,23 +251,22 @@ class RedisStore:
             number, taken, held, birth = reply[3 + 4 * place : 7 + 4 * place]
             if charge.kind in COUNTED:
                 more = charge.cost if granted and charge.kind is Kind.DAY else 0
-                with self._lock:
-                    self._knowledge.learn(keys[1 + 2 * place], number, birth, taken + more)
+                self._learn(charge, keys[1 + 2 * place], number, birth, taken + more)
             if not granted:
                 denials += _denials(charge, Count(number, taken, held), wall)
         if granted:
             return Grant(identity, charges, owner)
         # Redis counts in floating point: beyond nine million dollars it may see a limit that is reached by a hair, and we none.
-        return longest(denials) or Denial(charges[-1], None)
+        return longest(denials) or Denial(max(charges, key=lambda charge: charge.cost), None)
 
     def _tell(self, waiting: _Waiting) -> Asking[bool]:
         """Settle in Redis. Returns whether that is done."""
-        if not self._enter():
+        if not (yield from self._line.probe(waiting.owner)) or not self._line.enter():
             return False
         charges, keys = waiting.charges, self._keys(waiting.identity, waiting.charges, waiting.owner)
         order = ask(SETTLE, keys, _settlement(waiting.identity, charges, waiting.costs))
         certain, waiting.certain = waiting.certain, False  # without a reply nobody knows
-        reply = yield from self._answer(order, 3 + 4 * len(charges))
+        reply = yield from self._line.answer(order, numbers(3 + 4 * len(charges)), proof=False)
         if reply is None:
             return False
         if reply[0] == 0 and certain:
@@ -310,9 +274,20 @@ class RedisStore:
         for place, charge in enumerate(charges):
             number, taken, _, birth = reply[3 + 4 * place : 7 + 4 * place]
             if charge.kind in COUNTED and birth:
-                with self._lock:
-                    self._knowledge.learn(keys[1 + 2 * place], number, birth, taken)
+                self._learn(charge, keys[1 + 2 * place], number, birth, taken)
         return True
+
+    def _learn(self, charge: Charge, key: str, number: int, birth: int, taken: int) -> None:
+        """What Redis said of a day or a budget."""
+        with self._lock:
+            lost = self._knowledge.learn(key, number, birth, taken)
+            now = self._runtime.monotonic()
+            tell = lost and now - self._resets_told >= RESETS
+            if tell:
+                self._resets_told = now
+        if tell:
+            log.warning("Redis at %s had lost its counts: they go on from what was remembered", self.address)
+            self._line.tell(StoreState.RESET, str(charge.kind))
 
     # --- while Redis is lost, and after ---
 
@@ -322,7 +297,7 @@ class RedisStore:
         with self._lock:
             self._degraded += 1
             made = self._alone.admit(charges, keys[1::2], lease, owner, self._knowledge)
-            again = max(0.0, self._gate.opens_at - self._runtime.monotonic())
+            again = max(0.0, self._line.gate.opens_at - self._runtime.monotonic())
         if not isinstance(made, Denial):
             return Grant(identity, charges, owner, degraded=True, memo=made)
         if made.never:
@@ -357,18 +332,14 @@ class RedisStore:
         """Tell Redis what was admitted without it. Costs nothing when there is nothing to tell."""
         if not self._alone.charged and not self._batches:
             return
-        if self._gate.suspicious:
-            if not self._enter():
-                return
-            probe = ask(ADD, (self._names.batch(self._identity(), owner),))
-            if (yield from self._answer(probe, 3)) is None:
-                return
+        if not (yield from self._line.probe(owner)):
+            return
         self._settle_alone()
         if not self._batches:  # else it was lost again before it was told: no new share before it is
             with self._lock:
                 batches = self._alone.told(self._knowledge)
             for batch in batches:
-                self._file(attrs.evolve(batch, identity=self._identity()))
+                self._file(attrs.evolve(batch, identity=self._line.identity()))
         for _ in range(AT_A_TIME):
             try:
                 batch = self._batches.popleft()
@@ -384,23 +355,20 @@ class RedisStore:
                 return
 
     def _add(self, batch: Batch) -> Asking[bool]:
-        if not self._enter():
+        if not self._line.enter():
             return False
         keys = [self._names.batch(batch.identity, batch.owner)]
         args: list[str | int] = []
         for charge, number, units in batch.items:
             keys.append(self._names.limit(charge, batch.owner)[0])
             args += (charge.kind._value_, charge.cap, charge.period, number, units)
-        if (yield from self._answer(ask(ADD, tuple(keys), tuple(args)), 3)) is None:
+        if (yield from self._line.answer(ask(ADD, tuple(keys), tuple(args)), numbers(3))) is None:
             return False
         with self._lock:
             self._added += 1
         return True
 
     # --- small things ---
-
-    def _identity(self) -> str:
-        return f"{self._process}-{next(self._numbers)}"
 
     def _keys(self, identity: str, charges: tuple[Charge, ...], owner: str) -> tuple[str, ...]:
         keys = [self._names.grant(identity, owner)]
@@ -436,18 +404,6 @@ def _denials(charge: Charge, count: Count, wall: float) -> list[Denial]:
     if charge.cost > charge.cap:
         return [Denial(charge, None, never=True)]
     return [Denial(charge, count.number / MICROSECONDS)] if count.number else []
-
-
-def _checked(reply: object, length: int) -> list[int]:
-    """The numbers in a reply of one of our scripts. Raises StoreFailure."""
-    if isinstance(reply, bytes) and len(reply) <= 40 * length:
-        try:
-            numbers = [int(each) for each in reply.split()]
-        except ValueError:
-            numbers = []
-        if len(numbers) == length:
-            return numbers
-    raise StoreFailure(Loss.REPLY, type(reply).__name__)
 
 
 def _installed() -> None:

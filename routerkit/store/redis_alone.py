@@ -65,16 +65,18 @@ class Knowledge:
     def of(self, key: str) -> Known:
         return self._known.get(key, NOTHING)
 
-    def learn(self, key: str, number: int, birth: int, taken: int) -> None:
-        """What Redis said. Refunds do not lower what is known, a new period and a new birth do."""
+    def learn(self, key: str, number: int, birth: int, taken: int) -> bool:
+        """What Redis said. Refunds do not lower what is known, a new period and a new birth do. Returns whether Redis had lost
+        its count."""
         known = self._known.pop(key, NOTHING)
+        lost = bool(known.birth) and number == known.number and birth != known.birth
         if (number, birth) == known[:2]:
             taken = max(taken, known.taken)
-        elif number == known.number and known.birth:
-            self.resets += 1
+        self.resets += lost
         self._known[key] = Known(number, birth, taken)
         if len(self._known) > self._max_names:
             self._known.popitem(last=False)
+        return lost
 
     def add(self, key: str, number: int, units: int) -> None:
         """What we know better than Redis, until it is told."""

@@ -1,4 +1,13 @@
-"""The scripts that a store in Redis orders to be run, and for how long a call waits for one."""
+"""The scripts that a store in Redis orders to be run, and for how long a call waits for one.
+
+All keys begin with ``{rk:``. A login that may do no more than this suffices::
+
+    ACL SETUSER routerkit on >password ~{rk:* -@all +eval +evalsha +time +get +set +del +expire +pttl +strlen +getrange
+        +hmget +hset +hdel +hlen +hgetall +zadd +zcard +zrem +zrangebyscore
+
+and ``+select`` for a database other than 0, ``+cluster|slots`` for a cluster. Sentinels are asked with ``sentinel|masters``.
+``check.lua`` tries each of these commands when a client starts.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +22,23 @@ T = TypeVar("T")
 
 SECONDS = 0.05
 """That a call waits for Redis at most."""
+BLOB_SECONDS = 0.25
+"""The same where up to four megabytes go with it: over a gigabit they take 35 milliseconds, and nothing but a refresh that takes
+seconds anyway waits for them."""
 
 Asking: TypeAlias = Generator[Ask, object, T]
 """A step of a store in Redis."""
 
 
-def ask(script: Script, keys: tuple[str, ...], args: tuple[str | int, ...] = (), blob: bytes | None = None) -> Ask:
+def ask(
+    script: Script,
+    keys: tuple[str, ...],
+    args: tuple[str | int, ...] = (),
+    blob: bytes | None = None,
+    seconds: float = SECONDS,
+) -> Ask:
     """The order to run a script, as a call may wait for it."""
-    return Ask(script, keys, args, SECONDS, blob)
+    return Ask(script, keys, args, seconds, blob)
 
 
 def script(name: str) -> Script:
@@ -37,3 +55,9 @@ def made(name: str, text: str) -> Script:
 ADMIT = script("admit")
 SETTLE = script("settle")
 ADD = script("add")
+CHECK = script("check")
+HINTS = script("hints")
+LEASE = script("lease")
+RELEASE = script("release")
+READ = script("read")
+WRITE = script("write")

@@ -23,7 +23,7 @@ from redis.backoff import NoBackoff
 
 from routerkit.core.effects import Ask, StoreFailure
 from routerkit.store.redis_address import Address
-from routerkit.store.redis_ask import SECONDS
+from routerkit.store.redis_ask import BLOB_SECONDS, SECONDS
 from routerkit.store.redis_link import (
     MAX_IDLE,
     _buried,
@@ -115,6 +115,8 @@ class _Home:
     def __init__(self, address: Address, seconds: float) -> None:
         self._address = address
         self._seconds = seconds
+        self._patience = max(seconds, BLOB_SECONDS)
+        """Of redis-py; an order's own time limit is :meth:`run`'s."""
         self._idle: deque[AbstractConnection] = deque()
         self._cluster: RedisCluster | None = None
         self.turns = asyncio.Semaphore(MAX_AT_ONCE)
@@ -192,7 +194,10 @@ class _Home:
 
     async def _connection(self) -> AbstractConnection:
         address = self._address
-        options = options_of(address.login, self._seconds) | {"db": address.db, "retry": Retry(NoBackoff(), 0)}
+        options = options_of(address.login, self._seconds, self._patience) | {
+            "db": address.db,
+            "retry": Retry(NoBackoff(), 0),
+        }
         if address.kind == "socket":
             return UnixDomainSocketConnection(path=address.path, **options)
         host, port = await self._master() if address.kind == "sentinel" else address.hosts[0]
@@ -201,7 +206,7 @@ class _Home:
 
     async def _master(self) -> tuple[str, int]:
         address = self._address
-        options = client_options_of(address, address.sentinel_login, self._seconds)
+        options = client_options_of(address, address.sentinel_login, self._seconds, self._seconds)
         options["retry"] = Retry(NoBackoff(), 0)
         sentinel = Sentinel(address.hosts, sentinel_kwargs=options)
         try:
@@ -228,7 +233,7 @@ class _Home:
 
     def _join(self) -> RedisCluster:
         address = self._address
-        options = client_options_of(address, address.login, self._seconds)
+        options = client_options_of(address, address.login, self._seconds, self._patience)
         nodes = [ClusterNode(host, port) for host, port in address.hosts]
         return RedisCluster(startup_nodes=nodes, retry=Retry(NoBackoff(), 0), **options)
 

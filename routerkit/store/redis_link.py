@@ -1,8 +1,8 @@
 """Runs scripts in Redis for threads. The commands are redis-py's; the pool and the time limits are our own.
 
 A connection serves one script at a time. Whatever happens before its reply was read, a reply that comes late included, the
-connection is closed: no reply is ever read by somebody else. A reply that comes in pieces may take its time limit for each piece;
-ours fit into one.
+connection is closed: no reply is ever read by somebody else. A time limit is for all of an exchange, in however many pieces it
+goes; in a cluster, whose connections are redis-py's, for each piece.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ import contextlib
 import inspect
 import os
 import re
+import socket
+import ssl
 import time
 from collections import deque
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import redis
 from redis.backoff import NoBackoff
@@ -26,6 +29,8 @@ from redis.sentinel import Sentinel
 from routerkit.core.effects import Ask, Loss, StoreFailure
 from routerkit.store.redis_address import Address, Login
 from routerkit.store.redis_ask import SECONDS
+
+T = TypeVar("T")
 
 MAX_IDLE = 64
 """Connections that are kept for later."""
@@ -57,20 +62,72 @@ class Provider(CredentialProvider):  # type: ignore[misc]  # of what type is not
         return self.get_credentials()
 
 
-def options_of(login: Login | None, seconds: float) -> dict[str, Any]:
-    """What every connection is told."""
+class BoundedSocket:
+    """A socket that keeps to one time limit for all that is sent and received until it is over."""
+
+    __slots__ = ("_socket", "until")
+
+    def __init__(self, raw: socket.socket) -> None:
+        self._socket = raw
+        self.until: float | None = None
+        """On the monotonic clock; ``None``: the socket's own limit, for each piece."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._socket, name)
+
+    def recv(self, size: int) -> bytes:
+        return self._in_time(self._socket.recv, size)
+
+    def recv_into(self, buffer: Any) -> int:
+        return self._in_time(self._socket.recv_into, buffer)
+
+    def sendall(self, data: bytes) -> None:
+        self._in_time(self._socket.sendall, data)
+
+    def _in_time(self, action: Callable[[Any], T], argument: Any) -> T:
+        if self.until is None:
+            return action(argument)
+        # When the time is over, what has come meanwhile is still taken: it may have been this process that stood still.
+        self._socket.settimeout(max(0.0, self.until - time.monotonic()))
+        try:
+            return action(argument)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise TimeoutError("no reply in time") from None
+
+
+class _Bounded:
+    """A connection with such a socket."""
+
+    def _connect(self) -> BoundedSocket:
+        return BoundedSocket(super()._connect())  # type: ignore[misc]
+
+
+class BoundedConnection(_Bounded, Connection):  # type: ignore[misc]
+    pass
+
+
+class BoundedSSLConnection(_Bounded, SSLConnection):  # type: ignore[misc]
+    pass
+
+
+class BoundedUnixConnection(_Bounded, UnixDomainSocketConnection):  # type: ignore[misc]
+    pass
+
+
+def options_of(login: Login | None, connecting: float, seconds: float) -> dict[str, Any]:
+    """What every connection is told: its time limits for connecting, and for each piece that is sent or received."""
     return {
         "socket_timeout": seconds,
-        "socket_connect_timeout": seconds,
+        "socket_connect_timeout": connecting,
         "protocol": 2,
         "credential_provider": None if login is None else Provider(login),
         **_UNTOLD,
     }
 
 
-def client_options_of(address: Address, login: Login | None, seconds: float) -> dict[str, Any]:
+def client_options_of(address: Address, login: Login | None, connecting: float, seconds: float) -> dict[str, Any]:
     """As Sentinels' and clusters' clients take them. A connection of ours has a class for TLS."""
-    options = options_of(login, seconds)
+    options = options_of(login, connecting, seconds)
     return options | {"ssl": True, **tls_of(address)} if address.tls else options
 
 
@@ -107,7 +164,8 @@ class RedisLink:
         self._seconds = seconds
         self._process = os.getpid()
         self._idle: deque[AbstractConnection] = deque()
-        self._cluster: RedisCluster | None = None
+        self._clusters: dict[float, RedisCluster] = {}
+        """By time limit."""
 
     def perform(self, order: Ask) -> Any:
         """The script's reply. Raises StoreFailure."""
@@ -123,15 +181,15 @@ class RedisLink:
         """Close all connections that are not in use."""
         while self._idle:
             self._idle.popleft().disconnect()
-        cluster, self._cluster = self._cluster, None
-        if cluster is not None:
+        clusters, self._clusters = self._clusters, {}
+        for cluster in clusters.values():
             cluster.close()
 
     def forget(self) -> None:
         """In a forked child: the connections are the parent's."""
-        _buried.append((self._idle, self._cluster))
+        _buried.append((self._idle, self._clusters))
         self._process = os.getpid()
-        self._idle, self._cluster = deque(), None
+        self._idle, self._clusters = deque(), {}
 
     def _on_server(self, order: Ask) -> Any:
         until = time.monotonic() + order.seconds
@@ -172,16 +230,19 @@ class RedisLink:
 
     def _connection(self) -> AbstractConnection:
         address = self._address
-        options = options_of(address.login, self._seconds) | {"db": address.db, "retry": Retry(NoBackoff(), 0)}
+        options = options_of(address.login, self._seconds, self._seconds) | {
+            "db": address.db,
+            "retry": Retry(NoBackoff(), 0),
+        }
         if address.kind == "socket":
-            return UnixDomainSocketConnection(path=address.path, **options)
+            return BoundedUnixConnection(path=address.path, **options)
         host, port = self._master() if address.kind == "sentinel" else address.hosts[0]
-        kind = SSLConnection if address.tls else Connection
+        kind = BoundedSSLConnection if address.tls else BoundedConnection
         return kind(host=host, port=port, **options, **tls_of(address))
 
     def _master(self) -> tuple[str, int]:
         address = self._address
-        options = client_options_of(address, address.sentinel_login, self._seconds)
+        options = client_options_of(address, address.sentinel_login, self._seconds, self._seconds)
         options["retry"] = Retry(NoBackoff(), 0)
         sentinel = Sentinel(address.hosts, sentinel_kwargs=options)
         try:
@@ -192,9 +253,9 @@ class RedisLink:
         return host, port
 
     def _in_cluster(self, order: Ask) -> Any:
-        cluster = self._cluster
+        cluster = self._clusters.get(order.seconds)
         if cluster is None:
-            cluster = self._cluster = self._join()
+            cluster = self._clusters[order.seconds] = self._join(order.seconds)
         try:
             try:
                 return cluster.execute_command(*arguments_of(order, whole=False))
@@ -202,19 +263,22 @@ class RedisLink:
                 return cluster.execute_command(*arguments_of(order, whole=True))
         except BaseException as error:
             if not isinstance(error, redis.ResponseError):
-                self._cluster = None  # its nodes may have moved
+                self._clusters.pop(order.seconds, None)  # its nodes may have moved
                 cluster.close()
             raise
 
-    def _join(self) -> RedisCluster:
+    def _join(self, seconds: float) -> RedisCluster:
         address = self._address
-        options = client_options_of(address, address.login, self._seconds)
+        options = client_options_of(address, address.login, self._seconds, seconds)
         nodes = [ClusterNode(host, port) for host, port in address.hosts]
         return RedisCluster(startup_nodes=nodes, retry=Retry(NoBackoff(), 0), **options)
 
 
 def _ask(connection: AbstractConnection, arguments: tuple[str | bytes | int, ...], until: float) -> Any:
-    connection.send_command(*arguments, check_health=False)
-    if not connection.can_read(timeout=max(0.0, until - time.monotonic())):
-        raise redis.TimeoutError("no reply in time")
-    return connection.read_response()
+    bounded = connection._sock
+    bounded.until = until
+    try:
+        connection.send_command(*arguments, check_health=False)
+        return connection.read_response()
+    finally:
+        bounded.until = None

@@ -9,6 +9,8 @@ import hmac
 from routerkit.core.limits import Charge
 
 _KEPT = 10_000
+SEAL = 32
+"""Bytes of a seal."""
 
 
 class Names:
@@ -18,6 +20,8 @@ class Names:
         self._namespace = namespace.encode("utf-8", "surrogatepass")
         self._tags: dict[str, str] = {}
         self._limits: dict[tuple[str, str, str, str], tuple[str, str]] = {}
+        self._scopes: dict[str, str] = {}
+        self.hints = self._tag("") + "hints"
 
     def limit(self, charge: Charge, owner: str) -> tuple[str, str]:
         """A limit, and the set of what is held of it."""
@@ -38,6 +42,35 @@ class Names:
     def batch(self, identity: str, owner: str) -> str:
         """The marker of what was added. ``identity`` is our own."""
         return f"{self._tag(owner)}b:{identity}"
+
+    def check(self, identity: str) -> str:
+        """What commands are tried on. ``identity`` is our own."""
+        return f"{self._tag('')}c:{identity}"
+
+    def lease(self, scope: str) -> str:
+        """What one process may do at a time."""
+        return f"{self._tag('')}l:{self._hash('lease:' + scope)}"
+
+    def blob(self, name: str) -> str:
+        """Bytes that processes share."""
+        return f"{self._tag('')}d:{self._hash('blob:' + name)}"
+
+    def scope(self, scope: str) -> str:
+        """Among the hints: no key."""
+        known = self._scopes.get(scope)
+        if known is None:
+            if len(self._scopes) >= _KEPT:
+                self._scopes.clear()
+            known = self._scopes[scope] = self._hash("scope:" + scope)
+        return known
+
+    def seal(self, name: str, data: bytes) -> bytes:
+        """By which bytes of ours are known, under their name and in this namespace."""
+        seal = hmac.new(
+            self._namespace, f"seal:{len(name)}:{name}".encode("utf-8", "surrogatepass"), hashlib.sha256
+        )
+        seal.update(data)
+        return seal.digest()
 
     def _tag(self, owner: str) -> str:
         known = self._tags.get(owner)

@@ -5,16 +5,20 @@ from __future__ import annotations
 import random
 import threading
 
+from routerkit.core.effects import Latch
 from routerkit.transport.runtime import SystemRuntime
 
 WALL = 1_767_225_600.0
 """Midnight UTC on 1 January 2026."""
+GRACE = 0.02
+"""Real seconds that others have to set a latch for which somebody waits, before virtual time passes instead."""
 
 
 class VirtualRuntime(SystemRuntime):
     """Time that moves only when it is told to, or when somebody sleeps in it; give it to a client as ``runtime=``.
 
-    Sleeping moves the time on and returns at once, in threads as in tasks; several that sleep at the same time add up. It may be
+    Sleeping moves the time on and returns at once, in threads as in tasks; several that sleep at the same time add up. Waiting
+    for another thread or task does so, too, where that one does not come at once. It may be
     shared by threads. Randomness is seeded, so jitter is the same in every run. Timeouts of sockets are not virtual: over a
     network a silent server is waited for in real time, through a :class:`routerkit.testing.ScriptedTransport` it is not.
     """
@@ -64,3 +68,13 @@ class VirtualRuntime(SystemRuntime):
 
         self.sleep(seconds)
         await asyncio.sleep(0)
+
+    def wait(self, latch: Latch, seconds: float) -> bool:
+        if not super().wait(latch, min(seconds, GRACE)):
+            self.advance(max(0.0, seconds))
+        return latch.is_set
+
+    async def async_wait(self, latch: Latch, seconds: float) -> bool:
+        if not await super().async_wait(latch, min(seconds, GRACE)):
+            self.advance(max(0.0, seconds))
+        return latch.is_set

@@ -5,6 +5,10 @@ from __future__ import annotations
 import random
 import threading
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from routerkit.core.effects import Latch
 
 
 class SystemRuntime:
@@ -32,3 +36,32 @@ class SystemRuntime:
         import asyncio
 
         await asyncio.sleep(seconds)
+
+    def wait(self, latch: Latch, seconds: float) -> bool:
+        """Wait for a latch, in a thread. Returns whether it is set."""
+        event = threading.Event()
+        latch.subscribe(event.set)
+        try:
+            return event.wait(seconds)
+        finally:
+            latch.unsubscribe(event.set)
+
+    async def async_wait(self, latch: Latch, seconds: float) -> bool:
+        """Wait for a latch, in a task. Returns whether it is set."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        event = asyncio.Event()
+
+        def wake() -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(event.set)
+
+        latch.subscribe(wake)
+        try:
+            await asyncio.wait_for(event.wait(), seconds)
+        except asyncio.TimeoutError:
+            return latch.is_set
+        finally:
+            latch.unsubscribe(wake)
+        return True

@@ -70,5 +70,24 @@ class CatalogRefreshed:
     """Why one of the gateway's two lists could not be read; the other, and the last good copy of this one, serve."""
 
 
-Event: TypeAlias = AttemptFinished | CallFinished | BreakerChanged | CatalogRefreshed
+class StoreState(Word):
+    """What became of the server that counts for many processes."""
+
+    LOST = "lost"
+    """It cannot be asked: until it is back each process counts for itself."""
+    BACK = "back"
+    RESET = "reset"
+    """It had lost its counts: they go on from what was remembered."""
+
+
+@attrs.frozen
+class StoreChanged:
+    """The store's server was lost, is back, or had lost its counts."""
+
+    state: StoreState
+    detail: str = ""
+    """Why it is lost, such as ``timeout``; which kind of count it had lost: ``day`` or ``money``."""
+
+
+Event: TypeAlias = AttemptFinished | CallFinished | BreakerChanged | CatalogRefreshed | StoreChanged
 Observer: TypeAlias = Callable[[Event], object]

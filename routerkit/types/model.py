@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any, TypedDict
 
 import attrs
@@ -11,7 +12,8 @@ import attrs
 
 @attrs.frozen
 class Pricing:
-    """Prices in USD per token (``request`` per request, ``image`` per image). ``None`` means unknown: never free.
+    """Prices in USD per token (``request`` per request, ``image`` per image, ``web_search`` per search). ``None`` means unknown:
+    never free.
 
     OpenRouter sends decimal strings, USD per token; negative means that a router decides, so: unknown.
     """
@@ -25,6 +27,18 @@ class Pricing:
     internal_reasoning: Decimal | None = None
     input_cache_read: Decimal | None = None
     input_cache_write: Decimal | None = None
+    input_cache_write_1h: Decimal | None = None
+    """What a token costs that is written to a cache for an hour."""
+    image_token: Decimal | None = None
+    """A token of an image in the prompt."""
+    image_output: Decimal | None = None
+    """A token of an image in the answer."""
+    audio_output: Decimal | None = None
+    """A token of sound in the answer."""
+    overrides: tuple[PriceOverride, ...] = ()
+    """What is charged instead when conditions are met; of those that apply, a later one wins."""
+    unclear: bool = False
+    """Whether the catalogue tells of a price here that nobody can read."""
 
     @property
     def known(self) -> bool:
@@ -33,8 +47,29 @@ class Pricing:
 
     @property
     def free(self) -> bool:
-        """Whether everything that has a price here costs nothing; false when prompt or completion price is unknown."""
-        return self.known and not any(attrs.astuple(self))
+        """Whether everything that has a price here costs nothing, at any time; false when prompt or completion price is unknown,
+        or when a price cannot be read."""
+        if not self.known or self.unclear or any(amounts(self)):
+            return False
+        return not any(any(amounts(override.prices)) for override in self.overrides)
+
+
+COMPONENTS = tuple(field.name for field in attrs.fields(Pricing) if field.name not in ("overrides", "unclear"))
+"""The names of the prices."""
+amounts = attrgetter(*COMPONENTS)
+"""The prices themselves, in that order."""
+
+
+@attrs.frozen
+class PriceOverride:
+    """Prices that stand in place of a model's own, such as those for long prompts or certain hours."""
+
+    prices: Pricing
+    """Those that change; ``None``: stays."""
+    above: int = 0
+    """It holds for prompts of more than so many tokens."""
+    sure: bool = True
+    """Whether that is the only condition. Others are hours of the day, and whatever else a gateway thinks of."""
 
 
 @attrs.frozen

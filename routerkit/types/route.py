@@ -152,6 +152,9 @@ class Route:
     """USD that the answer cost; ``None``: unknown."""
     billing: Billing = Billing.NONE
     """The gravest of all attempts: ``possible`` means that an attempt that failed may have been billed."""
+    degraded: tuple[str, ...] = ()
+    """What limits and budgets decided in this process alone, as the store that counts for all was lost: ``the call``, or a
+    target; in order."""
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -181,4 +184,5 @@ class Route:
             "duration": self.duration,
             "cost": None if self.cost is None else str(self.cost),
             "billing": str(self.billing),
+            "degraded": list(self.degraded),
         }

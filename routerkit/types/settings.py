@@ -10,8 +10,10 @@ import attrs
 from routerkit.types.event import Observer
 from routerkit.types.fault import Fault
 from routerkit.types.gateway import Gateway
+from routerkit.types.limits import Budget, Limits
 from routerkit.types.policy import BreakerPolicy, RetryPolicy, Timeouts
 from routerkit.types.secret import Secret
+from routerkit.types.store import SharedStore
 from routerkit.types.tenant import Tenant
 
 
@@ -61,6 +63,16 @@ class Settings:
     """By name. With tenants, a client answers through :meth:`Client.tenant` only."""
     tenant: str | None = None
     """Whose settings these are."""
+    limits: Mapping[str, Limits] = attrs.field(factory=dict)
+    """By scope, in the order given: see :func:`routerkit.types.scope.scope_of`. Those of a tenant stand with it."""
+    budget: Budget | None = None
+    """Of all that the client's tenants spend together; that of one tenant stands with it."""
+    tenant_limits: Limits | None = None
+    """Of the one tenant whose settings these are."""
+    tenant_budget: Budget | None = None
+    """Likewise."""
+    store: SharedStore | None = None
+    """Where limits and budgets are counted; ``None``: in this process."""
     dev_mode: DevMode | None = None
     app_url: str | None = None
     """Sent as ``HTTP-Referer``."""

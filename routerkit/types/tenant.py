@@ -38,9 +38,9 @@ class Tenant:
     fallback_models: tuple[str, ...] | None
     """``None``: the client's."""
     limits: Limits | None
-    """Carried in this version; not enforced yet."""
+    """Of the tenant's own calls; ``None``: none but those of the client."""
     budget: Budget | None
-    """Carried in this version; not enforced yet."""
+    """Of the tenant's own spending; ``None``: none but the client's."""
 
     def __init__(
         self,

@@ -126,6 +126,8 @@ class Stats:
     waits: int = 0
     waited: float = 0.0
     """Seconds, of all waits together."""
+    degraded: int = 0
+    """Calls of which limits or budgets were decided by this process alone, as the store that counts for all was lost."""
     streams: int = 0
     """Calls that were streams."""
     duration: float = 0.0

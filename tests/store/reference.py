@@ -97,7 +97,7 @@ class Reference:
             used = self.days.get(key, 0) + self.spent.get(key, 0) + adding.get(key, 0)
             if charge.kind is not Kind.DAY:
                 used += self.held(owner, charge)
-            if used + charge.cost > charge.cap:
+            if charge.cost and used + charge.cost > charge.cap:
                 return False
             adding[key] = adding.get(key, 0) + charge.cost
         return True

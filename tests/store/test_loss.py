@@ -132,7 +132,7 @@ def test_a_day_goes_on_from_what_was_known(losing: RedisCounter) -> None:
     assert (denial.never, denial.retry_after) == (False, OPEN), "then Redis is asked again"
     assert losing.denial(day(100, 101)).never
     losing.runtime.now += 86_400
-    losing.store._gate.opens_at = losing.runtime.now + OPEN
+    losing.store._line.gate.opens_at = losing.runtime.now + OPEN
     assert losing.room(day(100)) == 25
 
 

@@ -472,7 +472,7 @@ def test_a_login(own_server: Server, kind: type[RedisCounter]) -> None:
 @pytest.mark.parametrize(
     ("login", "why"),
     [
-        ("", "NOAUTH|unauthenticated"),
+        ("", "AuthenticationError|unauthenticated"),
         ("app:wrong-one@", "AuthenticationError"),
         (f"few:{QUOTED}@", "NOPERM|ACL failure"),
     ],

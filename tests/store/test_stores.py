@@ -43,6 +43,17 @@ def test_a_cost_of_nothing_is_always_admitted(counter: MemoryCounter) -> None:
     counter.grant(rate(1, 0), day(1, 0), slots(1, 0), money(1, 0), money(0, 0, name="none"), rate(0, 0, "none"))
 
 
+def test_what_is_overdrawn_does_not_stand_in_the_way_of_what_costs_nothing(counter: MemoryCounter) -> None:
+    for period in ("day", "month", "total"):
+        counter.settle(counter.grant(money(10, 1, period)), 50)
+    counter.settle(counter.grant(day(2)), 9)
+    free = money(10, 0), money(10, 0, "month"), money(10, 0, "total"), day(2, 0), slots(9)
+    for _ in range(2):
+        counter.settle(counter.grant(*free), 0, 0, 0, 0, 1)
+    counter.denial(money(10, 1))
+    counter.grant(rate(2, 2), rate(1, 0))
+
+
 def test_a_day_ends_at_midnight(counter: MemoryCounter) -> None:
     assert counter.room(day(3)) == 3
     denial = counter.denial(day(3))

@@ -8,8 +8,11 @@ from typing import Any
 import attrs
 
 from routerkit.config import settings_from
+from routerkit.core.limits import Store
 from routerkit.core.router import Router
 from routerkit.errors import RouterKitError
+from routerkit.store.memory import MemoryStore
+from routerkit.tenancy import settings_for
 from routerkit.testing import replies as r
 from routerkit.types.completion import Completion
 from routerkit.types.event import Event
@@ -51,13 +54,27 @@ class Told:
 class World:
     """See the module. Keywords are those of a client."""
 
-    def __init__(self, *, runtime: VirtualRuntime | None = None, observed: bool = True, **settings: Any) -> None:
+    def __init__(
+        self,
+        *,
+        runtime: VirtualRuntime | None = None,
+        observed: bool = True,
+        tenant: str | None = None,
+        store: Store | None = None,
+        **settings: Any,
+    ) -> None:
         self.gateway = VirtualGateway(runtime)
         self.runtime = self.gateway.runtime
         if "gateways" not in settings:
             settings = {"base_url": f"http://{HOST}/v1", "api_key": KEY, **settings}
         self.settings = settings_from({}, **settings)
-        self.router = Router(self.settings, self.runtime, lambda: observed)
+        self.store = MemoryStore(self.runtime) if store is None else store
+        self.root = Router(self.settings, self.runtime, lambda: observed, self.store)
+        self.router = self.root if tenant is None else self.tenant(tenant)
+
+    def tenant(self, name: str) -> Router:
+        """The router of one tenant."""
+        return self.root.sharing(settings_for(self.settings, name))
 
     def script(self, model: str, *answers: Any) -> None:
         self.gateway.script(model, *answers)

@@ -81,6 +81,13 @@ class VirtualGateway(ScriptedTransport):
         except StopIteration as stop:
             return delivered, stop.value
 
+    def begin(self, step: Step[Any]) -> Opened:
+        """Drive a stream up to its first chunks, and leave it there."""
+        effect = step.send(None)
+        while not isinstance(effect, effects.Deliver):
+            effect = step.send(self._performed(effect, []))
+        return Opened(self, step)
+
     def _unwind(self, step: Step[Any]) -> None:
         try:
             effect = step.throw(Cancelled())
@@ -115,3 +122,23 @@ class VirtualGateway(ScriptedTransport):
         else:
             raise AssertionError(f"nobody else can set {effect}")
         return None
+
+
+@attrs.define(eq=False)
+class Opened:
+    """A stream under way, at its first chunks."""
+
+    gateway: VirtualGateway
+    step: Step[Any]
+
+    def finish(self) -> None:
+        """Read it to its end."""
+        try:
+            effect = self.step.send(None)
+            while True:
+                effect = self.step.send(self.gateway._performed(effect, []))
+        except StopIteration:
+            pass
+
+    def give_up(self) -> None:
+        self.gateway._unwind(self.step)

@@ -1,0 +1,473 @@
+"""Limits and budgets in the life of a call, in the core alone and in virtual time."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from routerkit import (
+    FREE_TIER,
+    Budget,
+    BudgetExceededError,
+    ConfigurationError,
+    LimitExceededError,
+    Limits,
+    NoEligibleModelError,
+    Router,
+    Tenant,
+)
+from routerkit.core.effects import Ask, Loss, StoreFailure
+from routerkit.store.redis import RedisStore
+from routerkit.testing import replies as r
+from routerkit.testing.runtime import WALL
+from tests.support.core import HOST, KEY, A, B, C, Told, World, asking
+from tests.support.virtual import Interruption, VirtualRuntime
+
+DAY = 86_400.0
+BOTH = [False, True]
+both = pytest.mark.parametrize("stream", BOTH)
+BUSY = r.error(429, headers={"Retry-After": "30"})
+DOWN = r.error(503)
+
+
+def refused(told: Told) -> LimitExceededError | BudgetExceededError:
+    assert isinstance(told.error, (LimitExceededError, BudgetExceededError))
+    assert told.attempts == []
+    return told.error
+
+
+def asked(world: World) -> list[str]:
+    return [request.model for request in world.gateway.requests if request.method == "POST"]
+
+
+def left_over(world: World) -> int:
+    """Admissions that nobody has settled."""
+    store: Any = world.store
+    store._catch_up(world.runtime.now)
+    return int(store._open)
+
+
+# --- calls ---
+
+
+@both
+def test_calls_a_minute(stream: bool) -> None:
+    world = World(limits=Limits(requests_per_minute=2))
+    assert [world.ask(stream=stream).gives for _ in range(2)] == [f"Hello from {A}"] * 2
+    told = world.ask(stream=stream)
+    error = refused(told)
+    assert type(error) is LimitExceededError
+    assert str(error) == "2 requests a minute of the client: used up; there is room again in 30 s"
+    assert (error.retry_at, error.retry_after) == (pytest.approx(WALL + 30, abs=0.1), pytest.approx(30, abs=0.1))
+    assert (error.rate_limited, error.to_dict()["should_retry"]) == (True, True)
+    assert len(asked(world)) == 2
+    assert error.retry_after is not None
+    world.runtime.now += error.retry_after - 0.01
+    refused(world.ask(stream=stream))
+    world.runtime.now += 0.02
+    assert world.ask(stream=stream).error is None
+    assert world.router.accounts.stats().failed == {"LimitExceededError": 2}
+
+
+def test_calls_a_day() -> None:
+    world = World(limits=Limits(requests_per_day=1))
+    world.runtime.now += 3600.0 * 20
+    assert world.ask().error is None
+    error = refused(world.ask())
+    assert str(error) == "1 request a day of the client: used up; there is room again in 4 h"
+    assert error.retry_at == pytest.approx(WALL + DAY)
+    world.runtime.now += 4 * 3600 + 1
+    assert world.ask().error is None
+
+
+@both
+def test_tokens_are_reserved_by_estimate_and_settled_by_the_answer(stream: bool) -> None:
+    world = World(limits=Limits(tokens_per_minute=1000))
+    world.script(A, r.completion(usage={"prompt_tokens": 100, "completion_tokens": 300, "total_tokens": 400}))
+    assert world.ask(stream=stream).error is None  # 400 of 1000 are used
+    assert world.ask(stream=stream, max_tokens=550).error is None
+    error = refused(world.ask(stream=stream, max_tokens=550))
+    assert str(error).startswith("1000 tokens a minute of the client: used up")
+    assert world.ask(stream=stream, max_tokens=100).error is None
+
+
+def test_a_request_that_may_need_more_than_all_tokens_takes_all() -> None:
+    world = World(limits=Limits(tokens_per_minute=100))
+    assert world.ask(max_tokens=5000).error is None
+    assert world.ask(max_tokens=5000).error is not None, "12 are used"
+    world.runtime.now += 60
+    assert world.ask(max_tokens=5000).error is None
+
+
+def test_an_answer_that_does_not_tell_its_tokens_counts_as_estimated() -> None:
+    world = World(limits=Limits(tokens_per_minute=1000))
+    world.script(A, r.completion(without=["usage"]))
+    assert world.ask(max_tokens=600).error is None
+    assert world.ask(max_tokens=600).error is not None
+
+
+@both
+@pytest.mark.parametrize(("status", "counted"), [(503, 0), (200, 1)])
+def test_a_call_counts_when_anything_was_asked(stream: bool, status: int, counted: int) -> None:
+    world = World(limits=Limits(requests_per_day=1, tokens_per_minute=1000))
+    world.script(A, DOWN if status == 503 else r.completion())
+    world.ask(stream=stream)
+    refused(world.ask(stream=stream))
+    world.runtime.now += DAY
+    assert (world.ask(stream=stream).error is None) is bool(counted)
+
+
+def test_a_call_that_asked_nobody_does_not_count() -> None:
+    world = World(limits=Limits(requests_per_day=1), fallback_models=[])
+    world.trip(A)
+    world.trip(None)
+    world.router.health.breaker(HOST).force_open(world.runtime.now)
+    assert isinstance(world.ask().error, NoEligibleModelError)
+    world.router.health.breaker(HOST).reset(world.runtime.now)
+    world.router.health.breaker(HOST, A).reset(world.runtime.now)
+    assert world.ask().error is None
+    refused(world.ask())
+
+
+def test_tenants_have_their_own_and_the_clients_besides() -> None:
+    tenants = [
+        Tenant("acme", api_key=KEY, limits=Limits(requests_per_minute=1)),
+        Tenant("globex", api_key=KEY + "2"),
+    ]
+    world = World(api_key=None, tenants=tenants, limits=Limits(requests_per_day=3), tenant="acme")
+    assert world.ask().error is None
+    assert str(refused(world.ask())).startswith("1 request a minute of tenant acme: used up")
+    world.router = world.tenant("globex")
+    assert [world.ask().error is None for _ in range(3)] == [True, True, False]
+    assert "3 requests a day of the client" in str(refused(world.ask()))
+    world.runtime.now += 60
+    world.router = world.tenant("acme")
+    error = refused(world.ask())
+    assert "of the client" in str(error)
+    world.runtime.now += DAY
+    assert world.ask().error is None, "what the client refuses is given back to the tenant"
+
+
+def test_calls_at_a_time() -> None:
+    world = World(limits=Limits(concurrency=1))
+    step = world.router.stream(asking(stream=True))
+    opened = world.gateway.begin(step)
+    error = refused(world.ask())
+    assert str(error) == "1 request at a time of the client: all are under way"
+    assert (error.retry_at, error.retry_after) == (None, None)
+    opened.finish()
+    assert world.ask().error is None
+    assert left_over(world) == 0
+
+
+# --- attempts ---
+
+SCOPES = [
+    ("gateway", {f"gateway:{HOST}": Limits(requests_per_minute=1)}, None),
+    ("model", {f"model:{A}": Limits(requests_per_minute=1)}, B),
+    ("model there", {f"model:{A} on {HOST}": Limits(requests_per_minute=1)}, B),
+    ("key", {"key": Limits(requests_per_minute=1)}, None),
+    ("key of", {f"key:{HOST}": Limits(requests_per_minute=1)}, None),
+]
+
+
+@both
+@pytest.mark.parametrize(("limits", "then"), [case[1:] for case in SCOPES], ids=[case[0] for case in SCOPES])
+def test_a_limit_on_attempts_leads_elsewhere_or_refuses(stream: bool, limits: Any, then: str | None) -> None:
+    world = World(limits=limits)
+    world.catalog(A, B)
+    assert world.ask(fallback_models=[B], stream=stream).attempts == [f"{A} 200 ok"]
+    told = world.ask(fallback_models=[B], stream=stream)
+    if then is not None:
+        assert told.attempts == [f"{then} 200 ok"]
+        assert told.skipped[A].endswith("used up")
+    else:
+        error = refused(told)
+        assert error.retry_after == pytest.approx(60, abs=0.1)
+        assert [line.strip().split(": ")[0] for line in str(error).splitlines()[1:]] == [
+            f"{A} on {HOST}",
+            f"{B} on {HOST}",
+        ]
+    world.runtime.now += 61
+    assert world.ask(fallback_models=[B], stream=stream).attempts == [f"{A} 200 ok"]
+    assert left_over(world) == 0
+
+
+def test_attempts_that_failed_count_those_that_were_not_sent_do_not() -> None:
+    world = World(limits={f"model:{A}": Limits(requests_per_day=2)})
+    world.script(A, "refused", "refused", DOWN, r.completion())
+    for _ in range(2):
+        world.ask()
+        world.runtime.now += 100
+    assert len(world.ask().attempts) == 2, "the first try was refused by the network once more, then it was down"
+    assert refused(world.ask())
+
+
+def test_another_key_is_taken_where_one_is_used_up() -> None:
+    keys = [f"sk-key-number-{place}-0123456789" for place in range(3)]
+    world = World(api_key=keys, limits={"key": Limits(requests_per_minute=1)})
+    assert [world.ask().error is None for _ in range(4)] == [True, True, True, False]
+    assert len({request.api_key for request in world.gateway.requests}) == 3
+    assert "of the key …" in str(world.ask().error)
+    assert not any(key in str(world.ask().error) for key in keys)
+
+
+def test_free_models_have_a_limit_of_their_own() -> None:
+    world = World(limits={"free": Limits(requests_per_minute=1)})
+    free = "c/three:free"
+    assert world.ask(model=free, fallback_models=[A]).attempts == [f"{free} 200 ok"]
+    assert world.ask(model=free, fallback_models=["d/four:free", A]).attempts == [f"{A} 200 ok"]
+
+
+def test_the_free_tier_is_a_preset() -> None:
+    (scope,) = FREE_TIER
+    assert scope == "free:openrouter"
+    world = World(base_url=None, gateway="openrouter", limits=FREE_TIER)
+    free = "c/three:free"
+    for _ in range(20):
+        assert world.ask(model=free).error is None
+    assert "20 requests a minute of the free models" in str(world.ask(model=free).error)
+    for _ in range(30):
+        world.runtime.now += 3
+        assert world.ask(model=free).error is None
+    world.runtime.now += 3600
+    assert "50 requests a day of the free models" in str(world.ask(model=free).error)
+    assert world.ask(model=A).error is None
+
+
+def test_a_refused_gateway_is_not_walked_through() -> None:
+    """Nobody asks the store for each of a catalogue's models when the gateway has no room."""
+    world = World(limits={f"gateway:{HOST}": Limits(requests_per_minute=1)}, default_model=A)
+    world.catalog(A, B, C)
+    world.read_catalog()
+    world.ask()
+    told = world.ask()
+    assert set(told.skipped) == {A}
+
+
+def test_a_retry_counts_too() -> None:
+    world = World(limits={f"model:{A}": Limits(requests_per_minute=1)})
+    world.script(A, DOWN, r.completion())
+    told = world.ask()
+    assert told.attempts == [f"{A} 503 overloaded"]
+
+
+def test_limits_and_breakers_together_are_told_as_no_model() -> None:
+    world = World(limits={f"model:{A}": Limits(requests_per_minute=1)})
+    world.ask()
+    world.router.health.breaker(HOST, B).force_open(world.runtime.now)
+    error = world.ask(fallback_models=[B]).error
+    assert isinstance(error, NoEligibleModelError)
+    assert "used up" in str(error)
+    assert error.retry_after == pytest.approx(60, abs=0.1)
+
+
+# --- money ---
+
+
+def priced(world: World, **models: str) -> None:
+    """A catalogue of these, at USD per token."""
+    ids = {"a": A, "b": B, "c": C}
+    world.catalog(
+        *(
+            r.catalog_model(ids[name], pricing={"prompt": price, "completion": price}, context_length=1000)
+            for name, price in models.items()
+        )
+    )
+
+
+def costing(usd: float) -> Any:
+    usage = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
+    return r.completion(usage={**usage, "cost": usd})
+
+
+@both
+def test_a_budget_reserves_the_worst_and_settles_the_actual(stream: bool) -> None:
+    world = World(budget=Budget("1.00"))
+    priced(world, a="0.001")
+    world.script(A, costing(0.3))
+    assert [world.ask(stream=stream, max_tokens=100).error is None for _ in range(3)] == [True, True, False]
+    error = refused(world.ask(stream=stream, max_tokens=100))
+    assert type(error) is BudgetExceededError
+    assert str(error).startswith(f"{A} on {HOST}: the client's budget (1.00 USD a day) does not leave the ")
+    assert error.retry_at == pytest.approx(WALL + DAY)
+    assert left_over(world) == 0
+    world.runtime.now += DAY
+    assert world.ask(stream=stream, max_tokens=100).error is None
+
+
+def test_a_cheaper_model_is_asked_where_the_budget_leaves_too_little() -> None:
+    world = World(budget=Budget("0.50"))
+    priced(world, a="0.001", b="0.00001", c="0")
+    world.script(A, costing(0.2))
+    assert world.ask(max_tokens=100, fallback_models=[B]).attempts == [f"{A} 200 ok"]
+    told = world.ask(max_tokens=100, fallback_models=[B])
+    assert told.attempts == [f"{B} 200 ok"]
+    assert "does not leave" in told.skipped[A]
+
+
+def test_a_free_model_is_asked_when_nothing_is_left() -> None:
+    world = World(budget=Budget(0))
+    priced(world, a="0.001", c="0")
+    assert world.ask(fallback_models=[C]).attempts == [f"{C} 200 ok"]
+    world = World(budget=Budget(0))
+    priced(world, a="0.001")
+    error = refused(world.ask())
+    assert str(error).startswith(f"{A} on {HOST}: the client's budget (0 USD a day) is less than the ")
+    assert error.retry_at is None
+
+
+@pytest.mark.parametrize("policy", ["refuse", "allow"])
+@pytest.mark.parametrize("listed", [True, False])
+def test_unknown_prices(policy: Any, listed: bool) -> None:
+    world = World(budget=Budget("0.25", on_unknown_price=policy))
+    if listed:
+        world.catalog(r.catalog_model(A, pricing={"prompt": "-1", "completion": "-1"}))
+    world.script(A, costing(0.2))
+    told = world.ask()
+    if policy == "refuse":
+        error = refused(told)
+        assert str(error) == f"{A} on {HOST}: the client's budget (0.25 USD a day) refuses it: nobody can tell what it may cost"
+        assert error.retry_at is None
+    else:
+        assert told.error is None
+        assert world.ask().error is None, "0.2 of 0.25 are spent, and nobody knows that it is too little"
+
+
+FAILURES: list[tuple[str, Any, bool]] = [
+    ("refused", "refused", False),
+    ("429", BUSY, False),
+    ("503", DOWN, False),
+    ("timeout", "timeout", True),
+    ("reset", "reset", True),
+]
+
+
+@both
+@pytest.mark.parametrize(("failure", "billed"), [case[1:] for case in FAILURES], ids=[case[0] for case in FAILURES])
+def test_what_may_have_been_billed_counts_in_full(stream: bool, failure: Any, billed: bool) -> None:
+    world = World(budget=Budget("1.00"))
+    priced(world, a="0.0009", b="0.0009")
+    world.script(A, failure)
+    world.script(B, costing(0.0))
+    told = world.ask(stream=stream, max_tokens=500, fallback_models=[B])
+    assert told.attempts[0].startswith(A)
+    spent = world.store.used(world.router.quotas.purses[0].charge(Decimal(0)))  # type: ignore[attr-defined,union-attr]
+    assert (spent > 0) is billed
+
+
+@both
+def test_interrupted_anywhere_nothing_stays_held(stream: bool) -> None:
+    """And what may have been billed counts."""
+    for at in range(1000):
+        world = World(
+            budget=Budget("100"),
+            limits={"client": Limits(concurrency=1), "key": Limits(concurrency=1), f"model:{A}": Limits(concurrency=1)},
+        )
+        priced(world, a="0.001", b="0.001")
+        world.script(A, DOWN)
+        interruption = Interruption(at)
+        step = (world.router.stream if stream else world.router.complete)(asking(stream=stream, fallback_models=[B]))
+        try:
+            world.gateway.run(step, interruption)
+        except KeyboardInterrupt:
+            pass
+        else:
+            break
+        assert left_over(world) == 0, interruption.effect
+        assert world.ask(stream=stream, model=B).error is None
+    assert at > 4
+
+
+def test_a_stream_that_breaks_counts_in_full() -> None:
+    world = World(budget=Budget("1.00"))
+    priced(world, a="0.0009")
+    world.script(A, r.stream("Hel", "lo", r.cut()))
+    assert world.ask(stream=True, max_tokens=500).gives == "StreamInterruptedError"
+    spent = world.store.used(world.router.quotas.purses[0].charge(Decimal(0)))  # type: ignore[attr-defined,union-attr]
+    assert spent > 0.4 * 10**9
+    assert left_over(world) == 0
+
+
+def test_a_tenants_budget_and_the_clients() -> None:
+    tenants = [Tenant("acme", api_key=KEY, budget=Budget("0.9")), Tenant("globex", api_key=KEY + "2")]
+    world = World(api_key=None, tenants=tenants, budget=Budget("1.20", per="month"), tenant="acme")
+    priced(world, a="0.001")
+    world.script(A, costing(0.5))
+    assert world.ask(max_tokens=100).error is None
+    assert "the budget of tenant acme (0.9 USD a day)" in str(refused(world.ask(max_tokens=100)))
+    world.router = world.tenant("globex")
+    assert world.ask(max_tokens=100).error is None
+    error = refused(world.ask(max_tokens=100))
+    assert "the client's budget (1.20 USD a month)" in str(error)
+    assert error.retry_at == pytest.approx(WALL + 31 * DAY)
+
+
+def test_budget_and_limit_together() -> None:
+    """What one refuses is not taken from the other."""
+    tenants = [Tenant("acme", api_key=KEY, budget=Budget("5"))]
+    world = World(api_key=None, tenants=tenants, limits={f"model:{A}": Limits(requests_per_minute=1)}, tenant="acme")
+    priced(world, a="0.001")
+    world.script(A, costing(0.5))
+    assert world.ask(max_tokens=100).error is None
+    assert type(refused(world.ask(max_tokens=100))) is LimitExceededError
+    assert left_over(world) == 0
+
+
+# --- the house ---
+
+
+def test_without_limits_nothing_is_counted() -> None:
+    world = World()
+    assert world.router.quotas is None
+
+
+def test_limits_need_somebody_who_counts() -> None:
+    world = World(limits=Limits(requests_per_day=1))
+    with pytest.raises(ConfigurationError, match="need a store"):
+        Router(world.settings, world.runtime)
+
+
+# --- while the store is lost ---
+
+
+def lost(_: Ask) -> Any:
+    raise StoreFailure(Loss.CONNECTION, "ConnectionRefusedError")
+
+
+@both
+def test_without_the_store_each_process_goes_on_alone_and_says_so(stream: bool) -> None:
+    runtime = VirtualRuntime()
+    store = RedisStore("redis://127.0.0.1:1", runtime, workers=2, offline_allowance=Decimal("0.5"))
+    world = World(
+        runtime=runtime,
+        store=store,
+        limits={"client": Limits(requests_per_day=6), f"model:{A}": Limits(requests_per_minute=100)},
+    )
+    world.gateway.perform_ask = lost
+    told = [world.ask(stream=stream) for _ in range(4)]
+    assert [each.error is None for each in told] == [True, True, True, False], "three of six: there are two of us"
+    assert told[0].route.degraded == ("the call", f"{A} on {HOST}")
+    assert told[0].route.to_dict()["degraded"] == ["the call", f"{A} on {HOST}"]
+    error = refused(told[3])
+    assert "decided without the store, which is lost" in str(error)
+    assert told[3].route.degraded == ("the call",)
+    assert error.retry_after is not None
+    assert error.retry_after <= 5.0, "by then the store may be back"
+    assert world.router.accounts.stats().degraded == 4
+    assert store.report().lost
+
+
+def test_money_stops_after_the_allowance() -> None:
+    runtime = VirtualRuntime()
+    store = RedisStore("redis://127.0.0.1:1", runtime, offline_allowance=Decimal("0.5"))
+    world = World(runtime=runtime, store=store, budget=Budget("100"))
+    world.gateway.perform_ask = lost
+    priced(world, a="0.0001", c="0")
+    world.script(A, costing(0.3))
+    answers = [world.ask(max_tokens=100, fallback_models=[C]).attempts for _ in range(3)]
+    assert answers == [[f"{A} 200 ok"], [f"{A} 200 ok"], [f"{C} 200 ok"]], "and what is free goes on"
+    told = world.ask(max_tokens=100)
+    assert (told.attempts, told.route.degraded) == ([f"{C} 200 ok"], (f"{A} on {HOST}", f"{C} on {HOST}"))
