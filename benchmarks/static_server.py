@@ -2,7 +2,8 @@
 
 :func:`running` starts it; run as a script it prints its port, serves until its input closes and imports only the standard
 library. Every ``POST`` is answered from bytes that were made at the start: with a completion, or with an event stream when
-the request asks for one. Both have the shape of OpenRouter's answers, headers included.
+the request asks for one. Both have the shape of OpenRouter's answers, headers included. Every ``GET`` is answered with a
+catalogue of one model.
 """
 
 from __future__ import annotations
@@ -96,6 +97,12 @@ def _whole_answer() -> bytes:
     return _HEAD.format(kind="application/json", framing=f"Content-Length: {len(body)}").encode() + body
 
 
+def _catalogue() -> bytes:
+    pricing = {"prompt": "0.00000015", "completion": "0.0000006"}
+    body = _json({"data": [{"id": MODEL, "context_length": 128_000, "pricing": pricing}]})
+    return _HEAD.format(kind="application/json", framing=f"Content-Length: {len(body)}").encode() + body
+
+
 def _stream_answer(chunks: int, per_write: int) -> list[bytes]:
     """The writes: the head, then so many events at a time, each event in an HTTP chunk of its own."""
     events = [b"data: " + event + b"\n\n" for event in [*stream_events(chunks), b"[DONE]"]]
@@ -106,6 +113,7 @@ def _stream_answer(chunks: int, per_write: int) -> list[bytes]:
 
 
 def _serve(connection: socket.socket, whole: bytes, stream: Sequence[bytes], gap: float) -> None:
+    catalogue = _catalogue()
     with connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         received = b""
@@ -119,6 +127,9 @@ def _serve(connection: socket.socket, whole: bytes, stream: Sequence[bytes], gap
                 received += more
                 continue
             received = body[length:]
+            if head.startswith(b"GET "):
+                connection.sendall(catalogue)
+                continue
             if b'"stream":true' not in body[:length]:
                 connection.sendall(whole)
                 continue

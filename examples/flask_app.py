@@ -4,6 +4,12 @@
     curl http://127.0.0.1:5000/chat -H 'Content-Type: application/json' -d '{"message": "Hello"}'
     curl -N http://127.0.0.1:5000/chat/stream -H 'Content-Type: application/json' -d '{"message": "Hello"}'
 
+In several processes, which share one cap on the calls of a day:
+
+    pip install gunicorn 'routerkit[redis]'
+    CALLS_A_DAY=1000 ROUTERKIT_STORE=redis://localhost:6379/0 \\
+        gunicorn --chdir examples --workers 4 --threads 8 'flask_app:create_app()'
+
 ``/chat/stream`` is for ``fetch()``: an ``EventSource`` can only GET, and when it loses its connection it asks again by itself,
 which would be paid for again.
 """
@@ -12,6 +18,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,6 +30,7 @@ from routerkit import (
     Client,
     Completion,
     InvalidRequestError,
+    Limits,
     RouterKitError,
     Stream,
 )
@@ -31,7 +39,7 @@ from routerkit import (
 def create_app(client: Client | None = None) -> Flask:
     """The app. One client serves all its threads, and what it learns about models serves all requests."""
     app = Flask(__name__)
-    llm = Client.from_env(default_model="openai/gpt-4o-mini") if client is None else client
+    llm = own_client() if client is None else client
 
     @app.post("/chat")
     def chat() -> dict[str, Any]:
@@ -56,6 +64,13 @@ def create_app(client: Client | None = None) -> Flask:
         return response
 
     return app
+
+
+def own_client() -> Client:
+    """One for each process, whether it is made there or, as by ``gunicorn --preload``, before they are forked."""
+    cap = os.environ.get("CALLS_A_DAY")
+    limits = Limits(requests_per_day=int(cap)) if cap else {}
+    return Client.from_env(default_model="openai/gpt-4o-mini", limits=limits)
 
 
 def asked() -> tuple[str, str | None]:
@@ -91,7 +106,9 @@ def http_status(error: RouterKitError) -> int:
     cause = error.__cause__ if isinstance(error, AllModelsFailedError) else error
     if isinstance(cause, (InvalidRequestError, BadRequestError)):
         return 400
-    if error.rate_limited:
+    if (
+        error.rate_limited
+    ):  # our own limits and budgets too: a 402 would ask the user to pay, who can only come back later
         return 429
     return 504 if isinstance(cause, TimeoutError) else 503
 

@@ -69,6 +69,8 @@ if TYPE_CHECKING:
     from routerkit.types.event import CatalogRefreshed as CatalogRefreshed
     from routerkit.types.event import Event as Event
     from routerkit.types.event import PriceJump as PriceJump
+    from routerkit.types.event import StoreChanged as StoreChanged
+    from routerkit.types.event import StoreState as StoreState
     from routerkit.types.fault import Fault as Fault
     from routerkit.types.gateway import Gateway as Gateway
     from routerkit.types.key_info import KeyInfo as KeyInfo
@@ -129,7 +131,8 @@ _HOMES = {
         "routerkit.types.completion": ("Completion Choice Message ToolCall Chunk StreamReset StreamSeam"),
         "routerkit.types.tokens": ("Usage"),
         "routerkit.types.event": (
-            "Event AttemptFinished CallFinished BreakerChanged BreakerState CatalogRefreshed PriceJump"
+            "Event AttemptFinished CallFinished BreakerChanged BreakerState CatalogRefreshed PriceJump "
+            "StoreChanged StoreState"
         ),
         "routerkit.types.fault": ("Fault"),
         "routerkit.types.gateway": ("Gateway"),

@@ -106,7 +106,8 @@ class AsyncClient(ClientBase):
             self._closed = True
             if self._transport is not None:
                 await self._transport.close()
-            if self._link is not None:
+            if self._link is not None and self._shared_store is not None:
+                await advance_async(self._shared_store.flush(), self._link.perform, self._perform_now)
                 await self._link.close()
             self._keep_scores()
 

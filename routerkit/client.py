@@ -144,7 +144,8 @@ class Client(ClientBase):
             transport, self._transport = self._transport, None
             if transport is not None:
                 transport.close()
-            if self._link is not None:
+            if self._link is not None and self._shared_store is not None:
+                advance(self._shared_store.flush(), self._link.perform)
                 self._link.close()
             self._keep_scores()
 

@@ -103,6 +103,8 @@ class ClientBase:
         store = self._shared_store or _own_store(settings, self._runtime)
         board = None if self._shared_store is None else self._shared_store.board
         self.router = Router(settings, self._runtime, self._observers.wanted, store, board)
+        if self._shared_store is not None:
+            _check(self._shared_store)
         self._root: ClientBase = self
         """The client that owns the connections; another one, when made by :meth:`with_options`."""
         self._closed = False
@@ -242,24 +244,30 @@ class ClientBase:
 def _shared_store(
     settings: Settings, runtime: SystemRuntime, notify: Callable[[StoreChanged], object]
 ) -> RedisStore | None:
-    """The server that counts for many processes, if the settings name one. It is asked whether it can be used.
+    """The server that counts for many processes, if the settings name one; what is made up in dev mode does not count there.
 
-    Raises ConfigurationError where it refuses us; one that is not there is done without until it is.
+    Raises ConfigurationError.
     """
     shared = settings.store
-    if shared is None:
+    if shared is None or settings.dev_mode is not None:
         return None
     from routerkit.store.redis import RedisStore
 
-    store = RedisStore(
+    return RedisStore(
         shared.reveal(), runtime, shared.namespace, shared.workers, shared.offline_allowance, notify=notify
     )
+
+
+def _check(store: RedisStore) -> None:
+    """Ask once whether it can be used: one that is not there is done without until it is.
+
+    Raises ConfigurationError where it refuses us.
+    """
     link = store.link()
     try:
         advance(store.check(), link.perform)
     finally:
         link.close()
-    return store
 
 
 def _own_store(settings: Settings, runtime: SystemRuntime) -> Store | None:

@@ -796,6 +796,14 @@ class Reference:
         """Good probes that it takes."""
         self.panicked = -math.inf
         self.dice = 0.0
+        self.hearsay: float | None = None
+        """Since when it goes by others' word."""
+        self.given = 0
+        """The last permit."""
+        self.before = 0
+        """The last permit that was given before it opened by itself."""
+        self.passed_on: set[int] = set()
+        """Probes that others made instead."""
 
     def bad(self, now: float) -> bool:
         row = self.history[-SMALL.fast_trip :]
@@ -806,17 +814,20 @@ class Reference:
         for _, started, watched in self.valid.values():
             if watched and SMALL.slow_first_token <= now - started < SMALL.window_seconds:
                 seen.append(SLOW)
+        seen = seen[-SMALL.window :]
         failures, slow = seen.count(FAIL), seen.count(FAIL) + seen.count(SLOW)
         return len(seen) >= SMALL.min_samples and (failures >= 0.5 * len(seen) or slow >= 0.8 * len(seen))
 
     def go(self, state: str, now: float) -> None:
         before, self.state = self.state, state
+        self.hearsay = self.hearsay if state == "half_open" else None
         self.valid, self.good_probes, self.leased_until, self.probe = {}, 0, 0.0, None
         if state == "open":
             if before == "closed" and now - self.closed_at >= 120:
                 self.opened = 0
             self.open_until = now + min(5, 2 * 1.5**self.opened) * (0.5 + self.dice / 2)
             self.opened += 1
+            self.before = self.given
         if state == "closed":
             self.history, self.closed_at, self.open_until = [], now, 0.0
 
@@ -824,7 +835,30 @@ class Reference:
         if self.state == "closed" and self.bad(now):
             self.go("open", now)
 
+    def adopt(self, until: float, now: float) -> bool:
+        since = now if self.state == "closed" else self.hearsay
+        if since is None or min(until, since + 60) <= now:
+            return False
+        if self.state != "open":
+            self.valid, self.good_probes, self.leased_until, self.probe = {}, 0, 0.0, None
+        self.state, self.hearsay, self.open_until = "open", since, min(until, since + 60)
+        return True
+
+    def retract(self, now: float) -> None:
+        if self.hearsay is not None:
+            self.go("closed", now)
+
+    def defer(self, number: int, now: float, until: float) -> None:
+        if number not in self.valid:
+            return
+        self.passed_on.add(number)
+        self.hearsay = now if self.hearsay is None else self.hearsay
+        self.valid, self.leased_until = {}, until
+        if self.enough == 1 and now < self.open_until:
+            self.state, self.probe, self.panicked = "open", None, now
+
     def lease(self, number: int, now: float, lease: float) -> str:
+        self.given = number
         self.valid, self.probe = {number: (True, now, False)}, number
         self.enough = SMALL.successes_to_close
         self.leased_until = now + min(lease, SMALL.lease)
@@ -836,6 +870,7 @@ class Reference:
         if self.state == "open" and not self.forced and now >= self.open_until:
             self.go("half_open", now)
         if self.state == "closed":
+            self.given = number
             self.valid[number] = (False, now, watch)
             return "leave"
         return self.lease(number, now, lease) if self.state == "half_open" and now >= self.leased_until else None
@@ -862,7 +897,11 @@ class Reference:
                 self.judge(now)
 
     def settle(self, number: int, sample: Sample, now: float) -> None:
+        if number in self.passed_on:
+            return
         if number not in self.valid:
+            if sample is OK and self.hearsay is not None and number > self.before:
+                self.go("closed", now)
             return
         is_probe, _, _ = self.valid.pop(number)
         if not is_probe:
@@ -875,6 +914,8 @@ class Reference:
                 self.go("closed", now)
         elif sample is not NEUTRAL:
             self.go("open", now)
+        elif self.enough == 1 and now < self.open_until:
+            self.state, self.probe, self.panicked = "open", None, -math.inf
 
     def retry_at(self, now: float) -> float | None:
         if self.forced:
@@ -943,6 +984,27 @@ class BreakerMachine(RuleBasedStateMachine):
             self.reference.record(number, sample, self.now)
             self.subject.record(sample, self.now, permit)
 
+    @rule(seconds=st.sampled_from([0.25, 2.0, 20.0, 100.0]))
+    def adopt(self, seconds: float) -> None:
+        expected = self.reference.adopt(self.now + seconds, self.now)
+        assert self.subject.adopt(self.now, self.now + seconds) == expected
+        if expected:
+            self.probes.clear()  # that they are the fleet's only ones is not for the breaker to see to
+
+    @rule()
+    def retract(self) -> None:
+        self.reference.retract(self.now)
+        self.subject.retract(self.now)
+
+    @rule(target=finished, held=consumes(permits))
+    def defer(self, held: tuple[int, Permit | None]) -> tuple[int, Permit | None]:
+        number, permit = held
+        if permit is None or not permit.probe:
+            return self.settle(held, NEUTRAL)
+        self.reference.defer(number, self.now, self.now + 1)
+        permit.breaker.defer(permit, self.now, self.now + 1)
+        return held
+
     @rule()
     def recover(self) -> None:
         """Good probes, as many as it takes."""
@@ -967,9 +1029,12 @@ class BreakerMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_same(self) -> None:
+        if self.subject.state is CLOSED:
+            self.probes.clear()  # another's word, or a late answer, may have closed it while one was out
         assert str(self.subject.state) == self.reference.state
         assert self.subject.open_until == self.reference.open_until
         assert self.subject.retry_at(self.now) == self.reference.retry_at(self.now)
+        assert self.subject.hearsay == (self.reference.hearsay is not None)
 
 
 TestAnyHistory = BreakerMachine.TestCase

@@ -295,7 +295,7 @@ def test_every_field_is_in_the_tables_of_policies(tables: ModuleType) -> None:
     )
 
 
-def test_every_table_is_on_a_page() -> None:
+def test_every_table_is_on_a_page(tables: ModuleType) -> None:
     made = {"variables", "tenant-variables", "gateways", "verdicts", "failures"}
     assert used_tables() == made | {kind.__name__ for kind in tables.KINDS}
 

@@ -9,10 +9,13 @@ import asyncio
 import json
 import os
 import queue
+import socket
 import ssl
 import subprocess
 import sys
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -36,9 +39,11 @@ from routerkit import (
     APIConnectionError,
     APITimeoutError,
     AsyncClient,
+    Budget,
     Client,
     ConfigurationError,
     Gateway,
+    Limits,
     RetryPolicy,
     RouterKitError,
     StreamInterruptedError,
@@ -50,9 +55,14 @@ from routerkit.testing import FaultServer, closed_port, replies
 from routerkit.testing.replies import Reply, cut, done, end, pause, role, stream, usage
 from routerkit.testing.server import PATIENCE
 from routerkit.types.verdict import Sent
+from tests.store import conftest as stores
+from tests.store.servers import Server
 
 KEY = "sk-test-1234567890"
 A, B = "a/one", "b/two"
+DAY = 86_400
+"""Seconds; a day begins at midnight UTC."""
+running, redis = stores.running, stores.server
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -315,6 +325,140 @@ def test_a_service_makes_its_own_client_in_dev_mode(run: Run, monkeypatch: pytes
         *_, (name, _) = service.post("/chat/stream", {"message": "Hello"}).events
     assert answer.json["text"] == "[mock openai/gpt-4o-mini] You said: Hello"
     assert name == "done"
+
+
+@pytest.mark.parametrize("path", ["/chat", "/chat/stream"])
+@pytest.mark.parametrize(
+    "own", [{"limits": Limits(requests_per_day=1)}, {"budget": Budget("0.01")}], ids=["cap", "budget"]
+)
+def test_what_we_refuse_ourselves_may_be_asked_for_tomorrow(
+    run: Run, server: FaultServer, path: str, own: dict[str, Any]
+) -> None:
+    server.catalog = [replies.catalog_model(A)]
+    server.default = replies.completion(usage={**replies.USAGE, "cost": 0.005})
+    with run(options(server, fallback_models=[], **own)) as service:
+        assert service.post(path, {"message": "Hello"}).status == 200
+        answer = service.post(path, {"message": "Hello"})
+    assert (answer.status, answer.json["should_retry"], len(server.chat_requests)) == (429, True, 1)
+    assert 0 <= int(answer.headers["Retry-After"] or "") - (DAY - time.time() % DAY) < 30
+
+
+# Many processes, one cap
+
+CAP, ASKED = 120, 200
+PROCESSES = 4
+PATIENT = "from tests.support.stores import unhurry; unhurry()"
+"""Run first: a busy machine is not the subject."""
+
+
+def fleet_variables(server: FaultServer, redis: Server) -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if key not in _plain_names()}
+    path = os.pathsep.join([str(EXAMPLES.parent), str(EXAMPLES)])
+    gateway = {"OPENROUTER_API_KEY": KEY, "OPENROUTER_BASE_URL": server.url}
+    return {**kept, "PYTHONPATH": path, **gateway, "ROUTERKIT_STORE": redis.url, "CALLS_A_DAY": str(CAP)}
+
+
+@contextmanager
+def living(*processes: subprocess.Popen[str]) -> Iterator[None]:
+    """Leaving the block ends them; none may have ended by itself, or said that anything went wrong."""
+    alive: list[bool] = []
+    try:
+        yield
+        alive = [process.poll() is None for process in processes]
+    finally:
+        for process in processes:
+            process.terminate()
+        said = "\n\n".join(process.communicate(timeout=20)[0] for process in processes)
+        assert all(alive), said
+        assert "Traceback" not in said, said
+        assert "lost" not in said, said
+
+
+def started(command: list[str], variables: dict[str, str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def ask_a_lot(service: Service) -> list[Answer]:
+    with ThreadPoolExecutor(40) as pool:
+        return list(pool.map(lambda number: service.post("/chat", {"message": f"question {number}"}), range(ASKED)))
+
+
+def assert_cap_was_kept(answers: list[Answer], server: FaultServer) -> None:
+    assert Counter(answer.status for answer in answers) == {200: CAP, 429: ASKED - CAP}
+    assert len(server.requests) == CAP
+    refused = [answer for answer in answers if answer.status == 429]
+    assert {answer.json["rate_limited"] for answer in refused} == {True}
+    assert all(answer.json["error"].startswith(f"{CAP} requests a day of the client: used up") for answer in refused)
+    until_midnight = DAY - time.time() % DAY
+    assert all(0 <= int(answer.headers["Retry-After"] or "") - until_midnight < 30 for answer in refused)
+
+
+GUNICORN = {"processes": ["--worker-class", "sync"], "threads of one that forked": ["--threads", "8", "--preload"]}
+
+
+@pytest.mark.parametrize("workers", GUNICORN.values(), ids=GUNICORN)
+def test_gunicorns_workers_share_a_cap(server: FaultServer, redis: Server, tmp_path: Path, workers: list[str]) -> None:
+    settings, log = tmp_path / "gunicorn.py", tmp_path / "log"
+    settings.write_text(PATIENT)
+    port = closed_port()
+    command = [sys.executable, "-m", "gunicorn", "--config", str(settings), "--bind", f"127.0.0.1:{port}"]
+    command += ["--workers", str(PROCESSES), *workers, "--access-logfile", str(log), "--access-logformat", "%(p)s"]
+    together = server.default = Together(PROCESSES)
+    process = started([*command, "flask_app:create_app()"], fleet_variables(server, redis))
+    with living(process):
+        service = Service(port)
+        listening(service, process)
+        assert_cap_was_kept(ask_a_lot(service), server)
+    assert together.most >= PROCESSES
+    if "sync" in workers:
+        assert len(set(log.read_text().split())) == PROCESSES, "each answers one at a time"
+
+
+def test_aiohttp_services_share_a_cap_and_a_port(server: FaultServer, redis: Server) -> None:
+    port = closed_port()
+    code = f"{PATIENT}; import runpy; runpy.run_path({str(EXAMPLES / 'aiohttp_service.py')!r}, run_name='__main__')"
+    variables = fleet_variables(server, redis) | {"PORT": str(port), "PYTHONUNBUFFERED": "1"}
+    processes = [started([sys.executable, "-c", code], variables) for _ in range(PROCESSES)]
+    with living(*processes):
+        for process in processes:
+            assert process.stdout is not None
+            assert "Running on" in process.stdout.readline()
+        assert_cap_was_kept(ask_a_lot(Service(port)), server)
+    assert server.connections_opened >= 2
+
+
+class Together:
+    """A reply that waits for so many to be asked for at the same time, once."""
+
+    def __init__(self, many: int) -> None:
+        self.most = 0
+        self._many = many
+        self._inside = 0
+        self._all_there = replies.Signal()
+        self._guard = threading.Lock()
+
+    def __call__(self, connection: replies.Connection, request: replies.RecordedRequest) -> None:
+        with self._guard:
+            self._inside += 1
+            self.most = max(self.most, self._inside)
+            if self._inside >= self._many:
+                self._all_there.set()
+        connection.wait(self._all_there)
+        with self._guard:
+            self._inside -= 1
+        replies.completion()(connection, request)
+
+
+def listening(service: Service, process: subprocess.Popen[str]) -> None:
+    """Wait until somebody listens."""
+    deadline = time.monotonic() + 30
+    while process.poll() is None:
+        try:
+            with closing(socket.create_connection(("127.0.0.1", service.port), 1)):
+                return
+        except OSError:
+            assert time.monotonic() < deadline, "nobody listens"
+            time.sleep(0.02)
 
 
 # The scripts

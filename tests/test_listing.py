@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routerkit.core.listing import MAX_MODELS, completed, parse_catalog, parse_details, price
-from routerkit.types.model import Model, Pricing
+from routerkit.types.model import COMPONENTS, Model, PriceOverride, Pricing
 
 DATA = Path(__file__).parent / "data"
 INFRON = {
@@ -206,6 +206,93 @@ def test_entries_share_what_they_have_in_common() -> None:
     assert one.input_modalities is two.input_modalities
     assert one.supported_parameters is two.supported_parameters
     assert one.pricing is two.pricing
+
+
+# --- prices that depend on something ---
+
+
+def priced(pricing: Any, per: int = 1) -> Pricing:
+    ((model,), _) = parse_catalog([{"id": "a/one", "pricing": pricing}], per=per)
+    return model.pricing
+
+
+BASE = {"prompt": "1", "completion": "2"}
+
+
+def test_every_price_has_its_name() -> None:
+    told = {name: str(number) for number, name in enumerate(COMPONENTS, 1)}
+    assert priced(told) == Pricing(*map(Decimal, range(1, len(COMPONENTS) + 1)))
+    assert COMPONENTS[-4:] == ("input_cache_write_1h", "image_token", "image_output", "audio_output")
+
+
+def test_openrouters_overrides() -> None:
+    """As its API description gives them."""
+    overrides = [
+        {"min_prompt_tokens": 200_000, "prompt": "0.000005", "completion": "0.00002", "input_audio_cache": "0.1"},
+        {"min_prompt_tokens": 1.5, "input_cache_write_1h": "3"},
+        {"utc_start": 100, "utc_end": 400, "prompt": "0.5"},
+        {"audio": "4"},
+    ]
+    found = priced({**BASE, "overrides": overrides})
+    assert found == Pricing(
+        prompt=Decimal(1),
+        completion=Decimal(2),
+        overrides=(
+            PriceOverride(Pricing(prompt=Decimal("0.000005"), completion=Decimal("0.00002")), above=200_000),
+            PriceOverride(Pricing(input_cache_write_1h=Decimal(3)), above=1),
+            PriceOverride(Pricing(prompt=Decimal("0.5")), sure=False),
+            PriceOverride(Pricing(audio=Decimal(4))),
+        ),
+    )
+
+
+def test_overrides_have_the_unit_of_the_others() -> None:
+    found = priced({**BASE, "overrides": [{"prompt": "3", "request": "3"}]}, per=1_000_000)
+    assert found.overrides == (PriceOverride(Pricing(prompt=Decimal("0.000003"), request=Decimal(3))),)
+
+
+@pytest.mark.parametrize("overrides", [None, [], {}, "", 0, False])
+def test_no_overrides(overrides: Any) -> None:
+    assert priced({**BASE, "overrides": overrides}) == priced(BASE)
+
+
+@pytest.mark.parametrize(
+    "overrides", ["later", 5, {"prompt": "1"}, [None], ["x", {}], [[]], [{"prompt": "-1"}], [{"audio": []}]]
+)
+def test_overrides_that_cannot_be_read_make_the_prices_unclear(overrides: Any) -> None:
+    found = priced({**BASE, "overrides": overrides})
+    assert found.unclear
+    assert not priced({"prompt": "0", "completion": "0", "overrides": overrides}).free
+
+
+@pytest.mark.parametrize("above", [None, -1, "200000", float("nan"), float("inf"), 2**63, True, []], ids=str)
+def test_a_condition_that_cannot_be_read_may_be_met_at_any_time(above: Any) -> None:
+    (found,) = priced({**BASE, "overrides": [{"min_prompt_tokens": above, "prompt": "3"}]}).overrides
+    assert found == PriceOverride(Pricing(prompt=Decimal(3)), above=0, sure=False)
+
+
+def test_a_condition_that_is_new_may_be_met_or_not() -> None:
+    (found,) = priced({**BASE, "overrides": [{"min_prompt_tokens": 7, "on_sundays": True, "prompt": "3"}]}).overrides
+    assert found == PriceOverride(Pricing(prompt=Decimal(3)), above=7, sure=False)
+
+
+@pytest.mark.parametrize("value", ["-1", "NaN", "", "free", "1e400", True, []], ids=str)
+def test_a_price_that_cannot_be_read_makes_the_prices_unclear(value: Any) -> None:
+    assert priced({**BASE, "request": value}) == Pricing(Decimal(1), Decimal(2), unclear=True)
+    assert not priced({"prompt": "0", "completion": "0", "request": value}).free
+
+
+def test_a_price_that_is_not_there_does_not() -> None:
+    assert priced({**BASE, "request": None}) == priced(BASE) == Pricing(Decimal(1), Decimal(2))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "free"),
+    [([], True), ([{"prompt": "0"}], True), ([{"prompt": "0"}, {"min_prompt_tokens": 5, "audio": "1"}], False)],
+)
+def test_what_is_free_is_free_at_any_time(overrides: list[Any], free: bool) -> None:
+    assert priced({"prompt": "0", "completion": "0", "overrides": overrides}).free is free
+    assert not priced({"prompt": "0", "completion": "1", "overrides": overrides}).free
 
 
 # --- the unit of prices ---
@@ -562,6 +649,7 @@ def test_a_version_is_what_comes_after_the_last_sign() -> None:
 
 _FIELDS = ["data", "id", "name", "context_length", "architecture", "pricing", "top_provider", "supported_parameters"]
 _FIELDS += ["input_modalities", "prompt", "completion", "created", "expiration_date", "description"]
+_FIELDS += ["overrides", "min_prompt_tokens", "utc_start"]
 _FIELDS += [
     "invoke_name",
     "sale_input_cost",
@@ -599,4 +687,6 @@ def test_anything_can_be_read(body: Any, per: int) -> None:
         for model in models:
             assert 0 < len(model.id) <= 200
             assert model.context_length is None or model.context_length > 0
-            assert all(amount.is_finite() and amount >= 0 for amount in amounts(model.pricing))
+            for pricing in (model.pricing, *(each.prices for each in model.pricing.overrides)):
+                assert all(amount.is_finite() and amount >= 0 for amount in amounts(pricing))
+            assert all(each.above >= 0 for each in model.pricing.overrides)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from routerkit.core.needs import MEDIA_TOKENS, Needs, needs_of, tells, unfit
+from routerkit.core.needs import MAX_COUNT, MEDIA_TOKENS, Needs, count_of, needs_of, tells, unfit
 from routerkit.types.completion import Message
 from routerkit.types.model import Model
 from routerkit.types.request import ChatRequest
@@ -125,6 +125,7 @@ def test_an_image_is_guessed_to_be_two_thousand_tokens() -> None:
         ({"max_tokens": 1}, 1),
         ({"max_tokens": -1}, 0),
         ({"max_tokens": "many"}, 0),
+        ({"max_tokens": True}, 0),
         ({"tools": [{"name": "x" * 3000}]}, 1004),
         ({"response_format": {"type": "json_schema", "json_schema": "x" * 300}}, 114),
     ],
@@ -213,6 +214,88 @@ def test_tools_come_before_the_messages_in_a_cache() -> None:
 )
 def test_reasoning_is_asked_for(params: dict[str, Any], expected: bool) -> None:
     assert needs_of(request(**params)).reasoning is expected
+
+
+# --- what bounds its cost ---
+
+
+@pytest.mark.parametrize(
+    ("value", "count"),
+    [
+        (5, 5),
+        (0, 0),
+        (-5, 0),
+        (10**20, MAX_COUNT),
+        (True, 0),
+        (False, 0),
+        (None, 0),
+        ([5], 0),
+        ({}, 0),
+        (2.0, 2),
+        (2.1, 3),
+        (-2.1, 0),
+        (0.0, 0),
+        (1e300, MAX_COUNT),
+        (float("inf"), 0),
+        (float("nan"), 0),
+        ("5", 5),
+        (" 5 ", 5),
+        ("2.1", 3),
+        ("-5", 0),
+        ("1e3", 1000),
+        ("1e400", MAX_COUNT),
+        ("1e999999999", 0),
+        ("9" * 5000, MAX_COUNT),
+        ("1_000", 1000),
+        ("٣", 3),
+        ("many", 0),
+        ("", 0),
+        ("NaN", 0),
+        ("sNaN", 0),
+        ("Infinity", 0),
+        ("\ud800", 0),
+    ],
+    ids=lambda value: f"{value!r:.20}",
+)
+def test_the_largest_number_that_a_server_might_read(value: Any, count: int) -> None:
+    assert count_of(value) == count
+
+
+def test_answers_are_counted() -> None:
+    assert [needs_of(request(n=n)).choices for n in (1, 3, 2.5, "4", 0, -1, True, "x")] == [1, 3, 3, 4, 1, 1, 1, 1]
+
+
+def test_addresses_of_images_are_no_text() -> None:
+    address = IMAGE["image_url"]["url"]  # type: ignore[index]
+    parts = [IMAGE, {"type": "input_image", "image_url": address}]
+    parts += [{"type": "input_image", "file_id": "file-1"}, {"type": "image_url", "image_url": {"url": None}}]
+    needs = needs_of(request([said(*parts, text(300))]))
+    assert (needs.image_data, needs.images, needs.boundless) == (2 * len(address), 4, False)
+
+
+@pytest.mark.parametrize("part", ["text", "input_text", "output_text", "refusal", "reasoning", "thinking"])
+def test_text_has_a_bound(part: str) -> None:
+    assert not needs_of(request([said({"type": part, part: "x" * 300}), said("x")])).boundless
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        said({"type": "input_audio"}),
+        said({"type": "file"}),
+        said({"type": "video_url"}),
+        said({"type": "image"}),
+        said({"text": "x"}),
+        {"role": "user", "content": [5]},
+        {"role": "user", "content": 5},
+        said("x", images=[IMAGE]),
+        said("x", audio={"id": "audio_1"}),
+        said("x", annotations=[{}]),
+    ],
+    ids=str,
+)
+def test_what_has_no_bound(message: dict[str, Any]) -> None:
+    assert needs_of(request([said("x"), message])).boundless
 
 
 # --- what a model can do ---

@@ -277,11 +277,18 @@ def test_what_was_seen_long_ago_adds_nothing(world: World) -> None:
     assert (world.score().first_token, world.score().samples) == (1.0, 1.0)
 
 
-def test_a_score_of_no_more_than_a_trace_of_success_takes_over_all_of_an_answer(world: World) -> None:
+def test_numbers_that_fade_to_nothing_are_no_trouble(world: World) -> None:
     world.scores.share()
-    world.stream(first_token=0.7)
-    world.scores.load({"version": VERSION, "targets": [{**ENTRY, "success": 5e-324, "samples": 0.2}]})
-    assert world.score().first_token == pytest.approx(0.7)
+    world.whole(duration=2.0, tokens=100)
+    for _ in range(40_000):
+        world.whole(duration=2.0, tokens=None)
+    assert world.score().tokens_per_second == pytest.approx(50)
+    for _ in range(40_000):
+        world.failure()
+    assert 0 < world.score().success < 1e-300
+    world.scores.load({"version": VERSION, "targets": [{**ENTRY, "success": 1.0}]})
+    assert world.score().success == 0.0
+    assert world.score().expected_seconds == math.inf
 
 
 def test_a_forked_child_tells_nothing_that_its_parent_tells(world: World) -> None:

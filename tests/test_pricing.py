@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from routerkit.core.listing import parse_catalog
 from routerkit.core.needs import EXPECTED_ANSWER, MEDIA_TOKENS, Needs
 from routerkit.core.pricing import MAX_JUMPS, cost_of, expected_cost, in_usd, price_jumps
 from routerkit.types.event import PriceJump
-from routerkit.types.model import Model, Pricing
+from routerkit.types.model import Model, PriceOverride, Pricing
 from routerkit.types.tokens import Usage
 
 
@@ -242,6 +242,45 @@ def test_without_a_price_or_counts_the_cost_is_unknown() -> None:
     assert cost_of(counts, None) == (None, "unknown")
     assert cost_of(counts, model(prompt="1")) == (None, "unknown")
     assert cost_of(Usage({"prompt_tokens": 1}), model(prompt="1", completion="1")) == (None, "unknown")
+
+
+# --- prices that depend on something ---
+
+
+def override(above: int = 0, sure: bool = True, **prices: str) -> PriceOverride:
+    return PriceOverride(Pricing(**{name: Decimal(price) for name, price in prices.items()}), above, sure)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "amount"),
+    [
+        ([], 2000),
+        ([override(prompt="2")], 3000),
+        ([override(999, prompt="2")], 3000),
+        ([override(1000, prompt="2")], 2000),
+        ([override(999, prompt="2", completion="20", request="5")], 2000 + 2000 + 5),
+        ([override(999, prompt="2"), override(5, prompt="3")], 4000),
+        ([override(999, prompt="2"), override(5, completion="20")], 4000),
+        ([override(999, prompt="0")], 1000),
+        ([override(sure=False, prompt="2")], 2000),
+    ],
+    ids=str,
+)
+def test_long_prompts_have_their_prices_if_nothing_else_decides(overrides: list[PriceOverride], amount: int) -> None:
+    pricing = Pricing(prompt=Decimal(1), completion=Decimal(10), overrides=tuple(overrides))
+    priced = Model("a/one", pricing=pricing)
+    assert expected_cost(priced, needs()) == amount
+    assert cost_of(Usage({"prompt_tokens": 1000, "completion_tokens": 100}), priced) == (amount, "catalog")
+
+
+def test_the_precision_of_the_application_does_not_matter() -> None:
+    prices = {"prompt": "0.123456", "completion": "0.234567", "input_cache_write": "0.1", "image": "123.456"}
+    usage = Usage({"prompt_tokens": 7, "completion_tokens": 7, "prompt_tokens_details": {"cache_write_tokens": 3}})
+    exact = 4 * Decimal("0.123456") + 3 * Decimal("0.223456") + 7 * Decimal("0.234567") + Decimal("123.456")
+    with localcontext() as context:
+        context.prec = 2
+        context.traps = dict.fromkeys(context.traps, True)
+        assert cost_of(usage, model(**prices), 1)[0] == exact
 
 
 # --- which prices jumped ---

@@ -12,8 +12,9 @@ from routerkit.core.effects import Cancelled
 from routerkit.core.performance import Scores
 from routerkit.core.shared import Lease, SharedScores, packed, unpacked
 from routerkit.types.route import Target
+from tests.support.board import MemoryBoard, drive
 from tests.support.virtual import VirtualRuntime
-from tests.support.wall import GARBAGE, Seat, Wall, bomb, performed
+from tests.support.wall import GARBAGE, Wall, bomb
 
 
 class World:
@@ -51,43 +52,55 @@ def test_packed_and_unpacked() -> None:
 
 
 def test_a_lease(world: World) -> None:
-    one, two = (Lease(Seat(world.wall), "x") for _ in range(2))
-    assert performed(one.take(5)) is True
-    assert performed(two.take(5)) is False
-    assert (one.held, two.held, world.wall.leases) == (True, False, ["x"])
-    performed(two.end())
+    one, two = (Lease(MemoryBoard(world.wall), "x") for _ in range(2))
+    assert drive(world.wall, one.take(5)) is True
+    assert drive(world.wall, two.take(5)) is False
+    assert (one.held, two.held, world.wall.held) == (True, False, ["x"])
+    drive(world.wall, two.end())
     two.drop()
     assert world.wall.asked == ["lease x", "lease x"]
-    performed(one.end())
+    drive(world.wall, one.end())
+    assert world.wall.held == []
     one.drop()
-    assert world.wall.leases == []
-    assert performed(two.take(5)) is True
+    assert not one._board._releases
+    assert drive(world.wall, two.take(5)) is True
+
+
+def test_a_lease_that_was_ended_is_no_more_ours_to_drop(world: World) -> None:
+    board = MemoryBoard(world.wall)
+    one, two = Lease(board, "x"), Lease(board, "x")
+    drive(world.wall, one.take(5))
+    drive(world.wall, one.end())
+    drive(world.wall, two.take(5))
+    one.drop()
+    drive(world.wall, board.read("y"))
+    assert world.wall.held == ["x"]
 
 
 def test_a_lease_that_was_never_taken(world: World) -> None:
-    lease = Lease(Seat(world.wall), "x")
-    performed(lease.end())
+    lease = Lease(MemoryBoard(world.wall), "x")
+    drive(world.wall, lease.end())
     lease.drop()
     assert world.wall.asked == []
 
 
 def test_a_lease_of_nobody(world: World) -> None:
     world.wall.lost = True
-    lease = Lease(Seat(world.wall), "x")
-    assert performed(lease.take(5)) is None
+    lease = Lease(MemoryBoard(world.wall), "x")
+    assert drive(world.wall, lease.take(5)) is None
     assert not lease.held
-    performed(lease.end())
-    assert world.wall.asked == ["lease x"]
+    drive(world.wall, lease.end())
+    assert world.wall.tried == ["lease x"]
 
 
 @pytest.mark.parametrize("when", ["take", "heard", "held", "end"])
 def test_a_lease_is_dropped_wherever_its_holder_is_interrupted(world: World, when: str) -> None:
-    seat = Seat(world.wall)
+    seat = MemoryBoard(world.wall)
     lease = Lease(seat, "x")
     step = lease.take(5)
     order = next(step)
     if when in ("heard", "held", "end"):
-        reply = order.perform()
+        reply = world.wall.perform(order)
     if when in ("take", "heard"):
         with pytest.raises(Cancelled):
             step.throw(Cancelled())
@@ -100,8 +113,8 @@ def test_a_lease_is_dropped_wherever_its_holder_is_interrupted(world: World, whe
         with pytest.raises(Cancelled):
             step.throw(Cancelled())
     lease.drop()
-    performed(seat.read("y"))
-    assert world.wall.leases == []
+    drive(world.wall, seat.read("y"))
+    assert world.wall.held == []
 
 
 # --- scores ---
@@ -114,8 +127,9 @@ class Scorer:
 
     def __init__(self, world: World) -> None:
         self.runtime = world.runtime
+        self.wall = world.wall
         self.scores = Scores(world.runtime)
-        self.seat = Seat(world.wall)
+        self.seat = MemoryBoard(world.wall)
         self.shared = SharedScores(self.scores, self.seat, world.runtime)
 
     def saw(self, target: Target = A, first_token: float = 1.0, times: int = 1) -> None:
@@ -125,7 +139,7 @@ class Scorer:
     def sync(self, wait: float = 11.0) -> None:
         """So many seconds later."""
         self.runtime.now += wait
-        performed(self.shared.sync())
+        drive(self.wall, self.shared.sync())
 
     def first_token(self, target: Target = A) -> float | None:
         score = self.scores.get(target)
@@ -198,7 +212,7 @@ def test_while_another_process_writes_scores_are_read_and_told_later(world: Worl
     one.saw(A, 1.0)
     one.sync()
     two.saw(A, 3.0)
-    world.wall.lease("scores", Seat(world.wall), 12)
+    world.wall.lease("scores", "another", 12)
     two.sync()
     assert world.wall.asked[-2:] == ["lease scores", "read scores"]
     assert two.first_token() == pytest.approx(2.0, abs=0.01)
@@ -213,10 +227,10 @@ def test_scores_and_a_store_that_is_lost(world: World) -> None:
     one.saw(A, 1.0)
     world.wall.lost = True
     one.sync()
-    assert world.wall.asked == ["lease scores"]
+    assert world.wall.tried == ["lease scores"]
     quiet = Scorer(world)
     quiet.sync()
-    assert world.wall.asked[1:] == ["read scores"]
+    assert world.wall.tried[1:] == ["read scores"]
     world.wall.lost = False
     one.sync()
     quiet.sync()
@@ -265,7 +279,7 @@ def test_one_caller_goes_the_others_go_on(world: World) -> None:
     with pytest.raises(StopIteration):
         next(other)
     with pytest.raises(StopIteration):
-        going.send(order.perform())
+        going.send(world.wall.perform(order))
     assert world.wall.asked == ["read scores"]
 
 
@@ -277,14 +291,15 @@ def test_cancelled_at_any_effect_scores_are_exchanged_again(world: World) -> Non
         step = one.shared.sync()
         order = next(step)
         for _ in range(place):
-            order = step.send(order.perform())
+            order = step.send(world.wall.perform(order))
         with pytest.raises(Cancelled):
             step.throw(Cancelled())
+        drive(world.wall, one.seat.read("x"))
+        assert world.wall.held == [], place
         one.saw(B, 2.0)
         one.sync()
         two.sync()
         assert (two.first_token(A), two.first_token(B)) == (1.0, 2.0), place
-        assert world.wall.leases == [], place
 
 
 def test_a_forked_child_tells_what_it_saw_itself(world: World) -> None:

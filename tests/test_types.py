@@ -752,6 +752,7 @@ def test_an_empty_route() -> None:
         "duration": 0.0,
         "cost": None,
         "billing": "none",
+        "degraded": [],
     }
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 
 from routerkit.core.needs import EXPECTED_ANSWER, Needs, count_of
-from routerkit.core.pricing import PER_IMAGE, write_price
+from routerkit.core.pricing import is_whole, write_price
 from routerkit.types.model import Model, Pricing, amounts
 from routerkit.types.request import ChatRequest
 
@@ -217,7 +217,7 @@ class _Prices:
         dearest = max(*prompts, self.top("audio"), self.top("input_cache_read"))
         if hour:
             writes += self.all("input_cache_write_1h")
-            writes.append(HOUR * max(prompts))
+            writes.append(_UP.multiply(HOUR, max(prompts)))
         for write in writes:
             dearest = max(dearest, *(write_price(prompt, write) for prompt in prompts))
         return dearest
@@ -225,8 +225,8 @@ class _Prices:
     def of_images(self) -> tuple[Decimal, Decimal]:
         """USD of a whole image, and of a token of one; which of them ``image`` is, is told at ``PER_IMAGE``."""
         price, prompts = self.top("image"), self.all("prompt")
-        whole = price if price >= PER_IMAGE * min(prompts) else _ZERO
-        part = price if price < PER_IMAGE * max(prompts) else _ZERO
+        whole = price if is_whole(price, min(prompts)) else _ZERO
+        part = _ZERO if is_whole(price, max(prompts)) else price
         return whole, max(part, self.top("image_token"))
 
     def of_answer(self) -> Decimal:

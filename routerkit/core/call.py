@@ -158,7 +158,7 @@ class Call:
 
     def spent(self) -> Spent:
         """What the call came to, for the limits that count calls."""
-        if not self.ledger.attempts:
+        if all(attempt.verdict.sent is Sent.NOT_SENT for attempt in self.ledger.attempts):
             return NOTHING
         if self.usage is not None and self.usage.known:
             return Spent(True, self.usage.total_tokens, None)

@@ -247,6 +247,7 @@ class CatalogCache:
         return outcome
 
     def _share(self, board: Board, lease: Lease, source: Source, errand: _Errand) -> Step[Listing | APIError | None]:
+        """As :meth:`_obtain`; with the lease, where it was to be had."""
         patience = min(errand.until, self._runtime.monotonic() + PATIENCE)
         looks = 0
         while True:

@@ -55,9 +55,13 @@ class Hold:
         return any(grant.degraded for grant in self._grants)
 
     def settle(self, spent: Spent) -> Counting[None]:
-        for grant in self._grants:
-            yield from self._store.settle(grant, _costs(grant, spent))
-            self._freed(grant)
+        try:
+            for grant in self._grants:
+                yield from self._store.settle(grant, _costs(grant, spent))
+                self._freed(grant)
+        except BaseException:  # cancelled in the midst of it
+            self.settle_soon(spent)
+            raise
 
     def settle_soon(self, spent: Spent) -> None:
         """The same without waiting and without a lock: of a cancelled call, or from the garbage collector."""

@@ -224,7 +224,7 @@ def count_of(value: object) -> int:
         return 0 if isinstance(value, bool) else max(0, min(value, MAX_COUNT))
     if not isinstance(value, (float, str)):
         return 0
-    number = _LENIENT.create_decimal(value)
+    number = _LENIENT.create_decimal(value.strip().replace("_", "") if isinstance(value, str) else value)
     if not number.is_finite() or number <= 0:
         return 0
     return MAX_COUNT if number >= MAX_COUNT else int(number.to_integral_value(decimal.ROUND_CEILING))

@@ -82,12 +82,8 @@ class _Tally:
         entered = other.weight(at)
         self.samples = min(self.weight(at) + entered, MAX_WEIGHT)
         self.at = at
-        if not entered:
-            return
-        self.success += (other.success - self.success) * min(1.0, entered / self.samples)
+        self.success += (other.success - self.success) * entered / self.samples
         answers, all_answers = other.success * entered, self.success * self.samples
-        if not answers:
-            return
         share = answers / all_answers if answers < all_answers else 1.0
         self.first_token += (other.first_token - self.first_token) * share
         self.lead += (other.lead - self.lead) * share

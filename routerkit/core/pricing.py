@@ -124,13 +124,18 @@ def write_price(prompt: Decimal, write: Decimal | None) -> Decimal:
     """
     if write is None:
         return prompt
-    return prompt + write if write < prompt else write
+    return EXACT.add(prompt, write) if write < prompt else write
 
 
 def image_price(prices: Pricing) -> Decimal:
     """USD of one image; zero where there is no price for whole images."""
     image = prices.image or _ZERO
-    return image if image >= PER_IMAGE * (prices.prompt or _ZERO) else _ZERO
+    return image if is_whole(image, prices.prompt or _ZERO) else _ZERO
+
+
+def is_whole(image: Decimal, prompt: Decimal) -> bool:
+    """Whether an image price is for a whole image, next to this prompt price; see ``PER_IMAGE``."""
+    return image >= EXACT.multiply(PER_IMAGE, prompt)
 
 
 def in_usd(cost: Decimal) -> str:

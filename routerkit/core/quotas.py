@@ -29,6 +29,8 @@ LEASE_MARGIN = 10.0
 """Seconds by which a lease outlasts the time that its call may take."""
 SHARED = ""
 """The owner of what tenants share."""
+MAX_FOUND = 1_000
+"""Pairs of target and key whose rules are remembered."""
 _FREE = ":free"
 
 
@@ -59,13 +61,13 @@ class Rule:
             charges.append(Charge(Kind.SLOTS, self.name, label, limits.concurrency))
         return tuple(charges)
 
-    def charges(self, tokens: int) -> tuple[Charge, ...]:
-        """``tokens``: what the request is likely to use; one that may need more than the limit takes all of it."""
+    def charges(self, demand: Demand) -> tuple[Charge, ...]:
+        """A request that may need more tokens than the limit takes all of it."""
         cap = self.limits.tokens_per_minute
         if cap is None:
             return self.fixed
         label = f"{_many(cap, 'token')} a minute of {self.label}"
-        return (*self.fixed, Charge(Kind.RATE, self.name + TOKENS, label, cap, min(tokens, cap)))
+        return (*self.fixed, Charge(Kind.RATE, self.name + TOKENS, label, cap, min(demand.tokens, cap)))
 
 
 @attrs.frozen
@@ -75,6 +77,11 @@ class Purse:
     owner: str
     label: str
     budget: Budget
+    _cap: int = attrs.field(init=False)
+
+    @_cap.default
+    def _nano_dollars(self) -> int:
+        return nano_dollars(self.budget.usd)
 
     @property
     def unknown(self) -> Denial:
@@ -83,8 +90,7 @@ class Purse:
 
     def charge(self, worst: Decimal) -> Charge:
         """``worst``: US dollars."""
-        budget = self.budget
-        return Charge(Kind.MONEY, "budget", self.label, nano_dollars(budget.usd), nano_dollars(worst), budget.per)
+        return Charge(Kind.MONEY, "budget", self.label, self._cap, nano_dollars(worst), self.budget.per)
 
 
 class Demand:
@@ -131,6 +137,8 @@ class Quotas:
         self._calls = _rules_of_calls(settings)
         self._rules: dict[str, Rule] = {}
         """Of attempts, by name."""
+        self._found: dict[tuple[Target, Key], tuple[Rule, ...]] = {}
+        """What applies to an attempt, as it was found before."""
         self.purses = _purses(settings)
         self.calls = bool(self._calls)
         """Whether anything counts calls."""
@@ -141,12 +149,12 @@ class Quotas:
 
     def of_call(self, demand: Demand) -> list[Group]:
         """What a call is charged with."""
-        return _grouped([(rule.owner, rule.charges(demand.tokens)) for rule in self._calls])
+        return _grouped([(rule.owner, rule.charges(demand)) for rule in self._calls])
 
     def of_attempt(self, target: Target, key: Key, demand: Demand, worst: Decimal) -> list[Group]:
         """What an attempt is charged with; ``worst``: what it can cost at most, in US dollars."""
         charged: list[tuple[str, tuple[Charge, ...]]] = [(each.owner, (each.charge(worst),)) for each in self.purses]
-        charged += [(rule.owner, rule.charges(demand.tokens)) for rule in self._rules_of(target, key)]
+        charged += [(rule.owner, rule.charges(demand)) for rule in self._rules_of(target, key)]
         return _grouped(charged)
 
     def ask(self, groups: Sequence[Group], lease: float) -> Counting[Hold | Denial]:
@@ -170,7 +178,15 @@ class Quotas:
             return None
         return self._turns.queue(SHARED, denial.charge)
 
-    def _rules_of(self, target: Target, key: Key) -> Iterator[Rule]:
+    def _rules_of(self, target: Target, key: Key) -> tuple[Rule, ...]:
+        found = self._found.get((target, key))
+        if found is None:
+            if len(self._found) >= MAX_FOUND:  # model ids may come from users
+                self._found.clear()
+            found = self._found[target, key] = tuple(self._find_rules(target, key))
+        return found
+
+    def _find_rules(self, target: Target, key: Key) -> Iterator[Rule]:
         """Those of the gateway, of the model there and anywhere, of the key, of the key's free models."""
         gateway, model = target.gateway, target.model
         held_by = key.secret.digest if key.secret is not None else "none"

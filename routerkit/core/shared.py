@@ -48,26 +48,23 @@ class Lease:
     def __init__(self, board: Board, scope: str) -> None:
         self._board = board
         self._scope = scope
-        self._open = False
-        """Whether it may be ours, for all we know."""
         self.held = False
 
     def take(self, seconds: float) -> Counting[bool | None]:
         """Whether it is ours now; ``None``: nobody can be asked."""
-        self._open = True
         held = yield from self._board.lease(self._scope, seconds)
-        self._open = self.held = bool(held)
+        self.held = bool(held)
         return held
 
     def end(self) -> Counting[None]:
         """Give it back, if it is ours."""
-        if self._open:
+        if self.held:
             yield from self._board.release(self._scope)
-            self._open = False
+            self.held = False
 
     def drop(self) -> None:
         """Give back without waiting what was not ended."""
-        if self._open:
+        if self.held:
             self._board.release_soon(self._scope)
 
 

@@ -101,6 +101,8 @@ def begin(call: Call, trial: Trial) -> Step[Result[Intake]]:
     signal: Signal | None = Signal(ending=Ending.CANCELLED)
     try:
         yield from _advance(call, intake)
+        if intake.committed:
+            yield from _committed(call, trial)
         signal = None if intake.committed else intake.failed
     finally:
         if signal is not None:
@@ -109,12 +111,17 @@ def begin(call: Call, trial: Trial) -> Step[Result[Intake]]:
                 yield from call.conclude(trial, signal)
     if signal is not None:
         return Result((yield from call.conclude(trial, signal)))
-    now = call.now()
-    trial.first_token = now - trial.admission.started
-    slow = trial.first_token > call.router.settings.breaker.slow_first_token
-    trial.admission.settle(Sample.SLOW if slow else Sample.OK, Blame.MODEL if slow else Blame.NOBODY)
     trial.streaming = True
     return Result(OK, intake)
+
+
+def _committed(call: Call, trial: Trial) -> Step[None]:
+    """The first content is there: as far as health goes, the attempt is over."""
+    trial.first_token = call.now() - trial.admission.started
+    slow = trial.first_token > call.router.settings.breaker.slow_first_token
+    trial.admission.settle(Sample.SLOW if slow else Sample.OK, Blame.MODEL if slow else Blame.NOBODY)
+    if call.router.fleet is not None:
+        yield from call.router.fleet.probed(trial.admission)
 
 
 def _flow(call: Call, intake: Intake) -> Step[Signal | None]:

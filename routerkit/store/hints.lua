@@ -1,8 +1,7 @@
 -- Takes down which breakers opened and closed, and tells of all that are open.
 -- KEYS: a hash, by scope: until when its breaker stays open and when that was told, in milliseconds of the server's clock.
 -- ARGS: for each news the scope and the milliseconds for which it stays open from now on, at most LONGEST; 0: it closed.
--- Reply: 1; microseconds of the present; unreadable values that were replaced; then for each hint its scope, the milliseconds that
--- it still holds, and those since it was told.
+-- Reply: 1; microseconds of the present; unreadable values that were replaced; then for each hint its scope and its two times.
 
 local FIELDS = 1000 -- of more nobody wants to hear, and the rest is not taken down
 local LONGEST = 600000
@@ -19,7 +18,7 @@ elseif size > 0 then
     local ends, since
     if #scope == 26 and #value <= 40 and not string.find(scope, '[^a-z2-7]') then
       ends, since = string.match(value, '^(%d+) (%d+)$')
-      ends, since = whole(ends), whole(since)
+      ends, since = tonumber(ends), tonumber(since)
     end
     if not since or ends <= since or ends - since > LONGEST then
       replaced = replaced + 1
@@ -27,7 +26,7 @@ elseif size > 0 then
     elseif ends <= present or ends - present > LONGEST then -- it is over, or the clock has jumped back
       changed[scope] = true
     else
-      hints[scope] = {ends, since}
+      hints[scope] = value
       number = number + 1
     end
   end
@@ -40,17 +39,16 @@ for i = 1, #ARGS, 2 do
     hints[scope], changed[scope] = nil, true
     number = number - (known and 1 or 0)
   elseif known or number < FIELDS then
-    hints[scope], changed[scope] = {present + hold, present}, true
+    hints[scope], changed[scope] = text(present + hold) .. ' ' .. text(present), true
     number = number + (known and 0 or 1)
   end
 end
 
 local gone, news = {}, {}
 for scope in pairs(changed) do
-  local hint = hints[scope]
-  if hint then
+  if hints[scope] then
     news[#news + 1] = scope
-    news[#news + 1] = text(hint[1]) .. ' ' .. text(hint[2])
+    news[#news + 1] = hints[scope]
   else
     gone[#gone + 1] = scope
   end
@@ -64,7 +62,8 @@ if #news > 0 then
 end
 
 local reply = {told({1, now, replaced})}
-for scope, hint in pairs(hints) do
-  reply[#reply + 1] = scope .. ' ' .. text(hint[1] - present) .. ' ' .. text(math.max(0, present - hint[2]))
+for scope, value in pairs(hints) do
+  reply[#reply + 1] = scope
+  reply[#reply + 1] = value
 end
 return table.concat(reply, ' ')

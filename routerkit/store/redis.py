@@ -38,7 +38,7 @@ from routerkit.store.redis_address import address_of
 from routerkit.store.redis_alone import COUNTED, NOTHING, Alone, Batch, Item, Knowledge
 from routerkit.store.redis_ask import ADD, ADMIT, CHECK, SETTLE, Asking, ask
 from routerkit.store.redis_board import RedisBoard
-from routerkit.store.redis_line import Line, numbers
+from routerkit.store.redis_line import Line, Report, numbers
 from routerkit.store.redis_names import Names
 from routerkit.types.event import StoreChanged, StoreState
 
@@ -54,26 +54,6 @@ RESETS = 60.0
 """Seconds in which lost counts are told of once: a flush loses all of them, and each is noticed when it is next charged."""
 
 log = logging.getLogger("routerkit")
-
-
-@attrs.frozen
-class Report:
-    """What a store in Redis went through, in this process."""
-
-    lost: bool
-    """Whether Redis is taken for lost now."""
-    losses: int
-    """How often it was."""
-    degraded: int
-    """Decisions that this process made alone."""
-    added: int
-    """Batches of such decisions that Redis was told of."""
-    resets: int
-    """Counts that Redis had lost, and that went on from what was remembered."""
-    replaced: int
-    """Unreadable values under our keys, those of the board included."""
-    dropped: int
-    """Settlements that waited in vain."""
 
 
 @attrs.define(eq=False)
@@ -185,6 +165,7 @@ class RedisStore:
     def admit(self, charges: Sequence[Charge], lease: float, owner: str = "") -> Asking[Grant | Denial]:
         charges = tuple(charges)
         lease = min(lease, MAX_LEASE)
+        yield from self._tell_waiting()  # a cancelled call may hold the very slots that are asked for
         yield from self._come_back(owner)
         identity = self._line.identity()
         keys = self._keys(identity, charges, owner)
@@ -206,20 +187,15 @@ class RedisStore:
     def settle(self, grant: Grant, costs: Sequence[int]) -> Asking[None]:
         self.settle_soon(grant, costs)
         self._settle_alone()
-        for _ in range(AT_A_TIME):
-            try:
-                waiting = self._settlements.popleft()
-            except IndexError:
-                break
-            told = False
-            try:
-                told = yield from self._tell(waiting)
-            finally:
-                if not told:
-                    self._settlements.appendleft(waiting)
-            if not told:
-                break
+        yield from self._tell_waiting()
         yield from self._come_back(grant.owner)
+
+    def flush(self) -> Asking[None]:
+        """Before the end: tell Redis all that waits for it, as long as it answers."""
+        self._settle_alone()
+        while self._settlements and not self._line.gate.suspicious:
+            yield from self._tell_waiting()
+        yield from self.board.flush()
 
     def settle_soon(self, grant: Grant, costs: Sequence[int]) -> None:
         checked = checked_costs(grant, costs)
@@ -254,10 +230,26 @@ class RedisStore:
                 self._learn(charge, keys[1 + 2 * place], number, birth, taken + more)
             if not granted:
                 denials += _denials(charge, Count(number, taken, held), wall)
-        if granted:
+        if granted or not charges:
             return Grant(identity, charges, owner)
         # Redis counts in floating point: beyond nine million dollars it may see a limit that is reached by a hair, and we none.
         return longest(denials) or Denial(max(charges, key=lambda charge: charge.cost), None)
+
+    def _tell_waiting(self) -> Asking[None]:
+        """Settle in Redis what waits for it. Costs nothing when nothing does."""
+        for _ in range(AT_A_TIME):
+            try:
+                waiting = self._settlements.popleft()
+            except IndexError:
+                break
+            told = False
+            try:
+                told = yield from self._tell(waiting)
+            finally:
+                if not told:
+                    self._settlements.appendleft(waiting)
+            if not told:
+                break
 
     def _tell(self, waiting: _Waiting) -> Asking[bool]:
         """Settle in Redis. Returns whether that is done."""
@@ -294,6 +286,7 @@ class RedisStore:
     def _admit_alone(
         self, charges: tuple[Charge, ...], keys: tuple[str, ...], lease: float, owner: str, identity: str
     ) -> Grant | Denial:
+        self._settle_alone()
         with self._lock:
             self._degraded += 1
             made = self._alone.admit(charges, keys[1::2], lease, owner, self._knowledge)

@@ -5,8 +5,8 @@ All keys begin with ``{rk:``. A login that may do no more than this suffices::
     ACL SETUSER routerkit on >password ~{rk:* -@all +eval +evalsha +time +get +set +del +expire +pttl +strlen +getrange
         +hmget +hset +hdel +hlen +hgetall +zadd +zcard +zrem +zrangebyscore
 
-and ``+select`` for a database other than 0, ``+cluster|slots`` for a cluster. Sentinels are asked with ``sentinel|masters``.
-``check.lua`` tries each of these commands when a client starts.
+and ``+select`` for a database other than 0; ``+cluster|slots +command +info`` for a cluster; on sentinels ``+sentinel|masters``.
+``check.lua`` tries each of the scripts' commands when a client starts.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ MAX_RELEASES = 1000
 AT_A_TIME = 50
 """Of these, how many are told at once."""
 
-_HINTS = re.compile(rb"1 \d{1,20} (\d{1,9})((?: [a-z2-7]{26} \d{1,6} \d{1,6})*)")
+_HINTS = re.compile(rb"1 (\d{1,20}) (\d{1,9})((?: [a-z2-7]{26} \d{1,39} \d{1,39})*)")
 
 
 class RedisBoard:
@@ -109,6 +109,13 @@ class RedisBoard:
         order = ask(WRITE, (self._names.blob(name),), (kept,), sealed, BLOB_SECONDS)
         yield from self._line.answer(order, numbers(3))
 
+    def flush(self) -> Asking[None]:
+        """Before the end: give back what is held, and tell Redis so."""
+        self._releases.extend(self._held.items())
+        self._held.clear()
+        while self._releases and (yield from self._tell_releases()):
+            pass
+
     # --- asking ---
 
     def _enter(self) -> Asking[bool]:
@@ -159,12 +166,11 @@ def _milliseconds(seconds: float, most: float) -> int:
 
 def _hints(reply: object) -> tuple[dict[str, Hint], int]:
     """What a reply of hints.lua says."""
-    match = _HINTS.fullmatch(reply) if isinstance(reply, bytes) and len(reply) <= 50 * MAX_HINTS + 100 else None
+    match = _HINTS.fullmatch(reply) if isinstance(reply, bytes) and len(reply) <= 70 * MAX_HINTS + 100 else None
     if match is None:
         raise no_reply_of_ours(reply)
-    words = match[2].split()
-    hints = {
-        name.decode(): Hint(int(left) / 1000, int(age) / 1000)
-        for name, left, age in zip(words[::3], words[1::3], words[2::3], strict=True)
-    }
-    return hints, int(match[1])
+    now, words, hints = int(match[1]), match[3].split(), {}
+    for name, ends, since in zip(words[::3], words[1::3], words[2::3], strict=True):
+        left, age = int(ends) / 1000 - now / MICROSECONDS, now / MICROSECONDS - int(since) / 1000
+        hints[name.decode()] = Hint(min(max(0.0, left), MAX_SECONDS), max(0.0, age))
+    return hints, int(match[2])

@@ -75,22 +75,22 @@ class BoundedSocket:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._socket, name)
 
-    def recv(self, size: int) -> bytes:
-        return self._in_time(self._socket.recv, size)
+    def recv(self, *arguments: Any) -> bytes:
+        return self._in_time(self._socket.recv, *arguments)
 
-    def recv_into(self, buffer: Any) -> int:
-        return self._in_time(self._socket.recv_into, buffer)
+    def recv_into(self, *arguments: Any) -> int:
+        return self._in_time(self._socket.recv_into, *arguments)
 
-    def sendall(self, data: bytes) -> None:
-        self._in_time(self._socket.sendall, data)
+    def sendall(self, *arguments: Any) -> None:
+        self._in_time(self._socket.sendall, *arguments)
 
-    def _in_time(self, action: Callable[[Any], T], argument: Any) -> T:
+    def _in_time(self, action: Callable[..., T], *arguments: Any) -> T:
         if self.until is None:
-            return action(argument)
+            return action(*arguments)
         # When the time is over, what has come meanwhile is still taken: it may have been this process that stood still.
         self._socket.settimeout(max(0.0, self.until - time.monotonic()))
         try:
-            return action(argument)
+            return action(*arguments)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise TimeoutError("no reply in time") from None
 

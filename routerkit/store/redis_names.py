@@ -66,9 +66,7 @@ class Names:
 
     def seal(self, name: str, data: bytes) -> bytes:
         """By which bytes of ours are known, under their name and in this namespace."""
-        seal = hmac.new(
-            self._namespace, f"seal:{len(name)}:{name}".encode("utf-8", "surrogatepass"), hashlib.sha256
-        )
+        seal = hmac.new(self._namespace, f"seal:{len(name)}:{name}".encode("utf-8", "surrogatepass"), hashlib.sha256)
         seal.update(data)
         return seal.digest()
 

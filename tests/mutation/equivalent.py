@@ -171,18 +171,18 @@ EQUIVALENT: dict[str, dict[tuple[str, str, str], str]] = {
         ): "of two that end at the same moment either will do",
         (
             "Health._storm",
-            'scope = _key_scope("key", target, key)',
-            "scope = _key_scope(None, target, key)",
+            'scope = key_scope("key", target, key)',
+            "scope = key_scope(None, target, key)",
         ): "it names an entry of a table of its own",
         (
             "Health._storm",
-            'scope = _key_scope("key", target, key)',
-            'scope = _key_scope("XXkeyXX", target, key)',
+            'scope = key_scope("key", target, key)',
+            'scope = key_scope("XXkeyXX", target, key)',
         ): "it names an entry of a table of its own",
         (
             "Health._storm",
-            'scope = _key_scope("key", target, key)',
-            'scope = _key_scope("KEY", target, key)',
+            'scope = key_scope("key", target, key)',
+            'scope = key_scope("KEY", target, key)',
         ): "it names an entry of a table of its own",
         (
             "Health._opens_at",

@@ -212,6 +212,19 @@ def test_what_is_released_soon_is_told_with_what_is_asked_next(redis_counter: Re
     other.close()
 
 
+def test_at_the_end_all_is_given_back(redis_counter: RedisCounter) -> None:
+    for number in range(AT_A_TIME + 2):
+        assert lease(redis_counter, str(number))
+    board(redis_counter).release_soon("0")
+    redis_counter.settle(redis_counter.grant(), *())
+    redis_counter.run(redis_counter.store.flush())
+    assert redis_counter.server.do("DBSIZE") == 0
+    assert redis_counter.asked[-2:] == ["release", "release"]
+    asked = len(redis_counter.asked)
+    redis_counter.run(redis_counter.store.flush())
+    assert len(redis_counter.asked) == asked
+
+
 def test_releasing_soon_takes_no_lock(redis_counter: RedisCounter) -> None:
     """It may be the garbage collector, under that very lock."""
     assert lease(redis_counter)

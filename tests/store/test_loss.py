@@ -19,9 +19,11 @@ import redis
 
 from routerkit.core.effects import Ask, Loss, StoreFailure
 from routerkit.core.limits import Denial, Grant
+from routerkit.store.redis import RESETS
 from routerkit.store.redis_ask import ADD, ask
 from routerkit.store.redis_async import MAX_AT_ONCE
 from routerkit.store.redis_gate import FLIGHT, OPEN, PAUSE, Gate
+from routerkit.types.event import StoreChanged, StoreState
 from tests.store.counters import COUNTERS, AsyncRedisCounter, MemoryCounter, RedisCounter, day, money, rate, slots
 from tests.store.servers import Server, free_port
 
@@ -538,3 +540,47 @@ def test_an_event_loop_that_stood_still_is_no_loss(server: Server) -> None:
 
 def test_memory_is_never_degraded() -> None:
     assert not MemoryCounter().grant(day(1)).degraded
+
+
+# --- what is told ---
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_a_loss_and_its_end_are_told(own_server: Server, name: str) -> None:
+    """Not under the lock, and whatever comes of it."""
+    told: list[StoreChanged] = []
+
+    def listen(event: StoreChanged) -> None:
+        counter.store.report()
+        told.append(event)
+        raise RuntimeError("an observer of ours")
+
+    counter = COUNTERS[name](own_server, notify=listen)  # type: ignore[call-arg]
+    assert isinstance(counter, RedisCounter)
+    assert not counter.grant(day(9)).degraded
+    lose(counter)
+    counter.runtime.advance(OPEN)
+    counter.admit()
+    assert told == [StoreChanged(StoreState.LOST, "connection: ConnectionRefusedError")]
+    find(counter)
+    for _ in range(2):
+        assert not counter.grant(slots(9)).degraded
+    assert told[1:] == [StoreChanged(StoreState.BACK)]
+    counter.close()
+
+
+def test_counts_that_redis_had_lost_are_told_of_once_in_a_while(own_server: Server) -> None:
+    for name in LINKS:
+        told: list[StoreChanged] = []
+        counter = COUNTERS[name](own_server, notify=told.append)  # type: ignore[call-arg]
+        assert isinstance(counter, RedisCounter)
+        for flushed in (1, 1, 2):
+            for _ in range(2):
+                counter.grant(day(99), day(99, name="other"), money(99, 0), owner="acme")
+            own_server.clear()
+            counter.settle(counter.grant(money(99, 0), day(99), day(99, name="other"), owner="acme"), 0, 1, 1)
+            assert len(told) == flushed
+            counter.runtime.advance(RESETS / 2)
+        assert set(told) <= {StoreChanged(StoreState.RESET, "money"), StoreChanged(StoreState.RESET, "day")}
+        assert counter.store.report().resets == 9
+        counter.close()

@@ -528,6 +528,7 @@ def test_what_is_not_ours_is_no_reply(server: Server) -> None:
         store = RedisStore(server.url, SystemRuntime())
         made = drive(store.admit([day(5)], 60.0), lambda _, reply=reply: reply)
         assert made.degraded
+    assert isinstance(drive(store.admit([], 60.0), lambda _: b"0 1 0"), Grant)
 
 
 def test_time_is_in_microseconds(server: Server) -> None:

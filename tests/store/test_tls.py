@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from tests.store.boards import EVERY_BYTE, read, write
 from tests.store.counters import AsyncRedisCounter, RedisCounter, day
 from tests.store.servers import Server
 
@@ -68,6 +69,10 @@ def test_an_authority_of_ones_own(server: Server, tls_port: int, tmp_path: Path,
     counter = kind(server, url=f"rediss://127.0.0.1:{tls_port}/0?ssl_ca_certs={tmp_path / 'ca'}")
     counter.grant(day(3))
     assert not counter.store.report().degraded
+    write(counter, EVERY_BYTE * 4096)
+    blob = read(counter)
+    assert blob is not None
+    assert blob.data == EVERY_BYTE * 4096
     counter.close()
 
 

@@ -1,117 +1,186 @@
-"""What a fleet's server holds, on a virtual clock, and what some process may have left there that is none of ours."""
+"""Processes that share a catalogue, and what their server holds, on one virtual clock; and what else may be there."""
 
 from __future__ import annotations
 
+import heapq
+import itertools
+import math
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
-import attrs
+import pytest
 
-from routerkit.core.fleet import Blob, Hint, News
-from routerkit.core.limits import Counting
+from routerkit.core.catalog import CatalogCache, Snapshot
+from routerkit.core.effects import (
+    Ask,
+    Await,
+    Cancelled,
+    Emit,
+    Failure,
+    Loss,
+    Send,
+    Sleep,
+    Step,
+    StoreFailure,
+    TransportFailure,
+)
 from routerkit.core.shared import packed
+from routerkit.errors import APIError, DeadlineExceededError
+from routerkit.gateways import OPENROUTER
+from routerkit.types.event import CatalogRefreshed
+from routerkit.types.gateway import Gateway
+from routerkit.types.policy import Timeouts
+from routerkit.types.verdict import Sent
+from tests.support.board import BoardServer, MemoryBoard, Question
 from tests.support.virtual import VirtualRuntime
 
 DAY = 86_400.0
 
 
-@attrs.define(eq=False)
-class Asked:
-    """What a seat asks the wall; it takes a millisecond."""
-
-    what: str
-    name: str
-    perform: Callable[[], Any]
-
-
-class Wall:
+class Wall(BoardServer):
     """What the fleet's server holds."""
 
     def __init__(self, runtime: VirtualRuntime) -> None:
-        self.runtime = runtime
-        self.blobs: dict[str, tuple[bytes, float, float]] = {}
-        """Data, when it was written, until when it is kept."""
-        self._leases: dict[str, tuple[Seat, float]] = {}
-        self.lost = False
-        self.asked: list[str] = []
+        super().__init__(runtime)
+        self.tried: list[str] = []
+        """The questions, answered or not."""
 
     @property
-    def leases(self) -> list[str]:
-        return [scope for scope, (_, until) in self._leases.items() if until > self.runtime.now]
+    def held(self) -> list[str]:
+        """The leases that hold."""
+        return [scope for scope in self.leases if self.holder(scope) is not None]
+
+    def perform(self, question: Ask) -> Any:
+        assert isinstance(question, Question)
+        self.tried.append(question.what)
+        return super().perform(question)
 
     def write(self, name: str, data: bytes, age: float = 0.0) -> None:
+        """Somebody wrote this, so many seconds ago."""
         now = self.runtime.now
         self.blobs[name] = (data, now - age, now - age + DAY)
 
-    def read(self, name: str) -> Blob | None:
-        data, written, until = self.blobs.get(name, (b"", 0.0, 0.0))
-        return Blob(data, self.runtime.now - written) if until > self.runtime.now else None
 
-    def lease(self, scope: str, seat: Seat, seconds: float) -> bool:
-        assert seconds > 0
-        if scope in self.leases:
-            return False
-        self._leases[scope] = (seat, self.runtime.now + seconds)
-        return True
+class Task:
+    """A step under way."""
 
-    def release(self, scope: str, seat: Seat) -> None:
-        if scope in self.leases and self._leases[scope][0] is seat:
-            del self._leases[scope]
+    def __init__(self, step: Step[Any]) -> None:
+        self.step = step
+        self.effect: Any = None
+        self.ended: float | None = None
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self.dead = False
+        self.ticket = 0
 
-
-class Seat:
-    """One process's board."""
-
-    def __init__(self, wall: Wall) -> None:
-        self.wall = wall
-        self._soon: list[str] = []
-
-    def _ask(self, what: str, name: str, perform: Callable[[], Any]) -> Counting[Any]:
-        def performed() -> Any:
-            self.wall.asked.append(f"{what} {name}")
-            if self.wall.lost:
-                return None
-            while self._soon:
-                self.wall.release(self._soon.pop(), self)
-            return perform()
-
-        return (yield Asked(what, name, performed))
-
-    def name(self, scope: str) -> str:
-        return scope
-
-    def exchange(self, news: Sequence[News]) -> Counting[Mapping[str, Hint] | None]:
-        return (yield from self._ask("exchange", "", dict))
-
-    def lease(self, scope: str, seconds: float) -> Counting[bool | None]:
-        return (yield from self._ask("lease", scope, lambda: self.wall.lease(scope, self, seconds)))
-
-    def release(self, scope: str) -> Counting[None]:
-        yield from self._ask("release", scope, lambda: self.wall.release(scope, self))
-
-    def release_soon(self, scope: str) -> None:
-        self._soon.append(scope)
-
-    def read(self, name: str) -> Counting[Blob | None]:
-        return (yield from self._ask("read", name, lambda: self.wall.read(name)))
-
-    def write(self, name: str, data: bytes, seconds: float) -> Counting[None]:
-        assert seconds == DAY
-        yield from self._ask("write", name, lambda: self.wall.write(name, data))
-
-    def forget(self) -> None:
-        self._soon.clear()
+    @property
+    def ids(self) -> list[str]:
+        assert isinstance(self.value, Snapshot), self.error or self.effect
+        return [model.id for model in self.value.models]
 
 
-def performed(step: Counting[Any]) -> Any:
-    """What comes of a step, each of whose orders is performed at once."""
-    value = None
-    try:
-        while True:
-            value = step.send(value).perform()
-    except StopIteration as stop:
-        return stop.value
+class World:
+    """Processes, the wall, a gateway, and what is to come. Only `Send` (a second), asking (a millisecond) and sleep take time."""
+
+    def __init__(self, gateway: Gateway = OPENROUTER, ttl: float = 3600) -> None:
+        self.runtime = VirtualRuntime()
+        self.wall = Wall(self.runtime)
+        self.gateway, self.ttl = gateway, ttl
+        self.answers: list[Any] = []
+        """What the gateway answers; the last for ever."""
+        self.lists: dict[str, Any] = {}
+        """What it answers by URL, where that is told."""
+        self.takes = 1.0
+        """Seconds that an answer takes."""
+        self.sent: list[str] = []
+        self.events: list[CatalogRefreshed] = []
+        self._heap: list[tuple[float, int, Task, int, Callable[[], Any]]] = []
+        self._count = itertools.count()
+
+    def process(self) -> CatalogCache:
+        return CatalogCache(self.gateway, self.runtime, self.ttl, MemoryBoard(self.wall))
+
+    def ask(self, cache: CatalogCache, patience: float = 100.0, *, refresh: bool = False, key: Any = None) -> Task:
+        """Somebody asks for the catalogue; time stands still."""
+        deadline = self.runtime.now + patience
+        return self.begin(cache.get(key, Timeouts(), deadline, refresh=refresh))
+
+    def begin(self, step: Step[Any]) -> Task:
+        task = Task(step)
+        self._resume(task, lambda: None)
+        return task
+
+    def got(self, cache: CatalogCache, patience: float = 100.0, **more: Any) -> list[str]:
+        """What somebody gets, when all is done."""
+        task = self.ask(cache, patience, **more)
+        self.run()
+        return task.ids
+
+    def run(self, until: float = math.inf) -> None:
+        """Let time pass, for so many seconds."""
+        end = self.runtime.now + until
+        while self._heap and self._heap[0][0] <= end:
+            when, _, task, ticket, outcome = heapq.heappop(self._heap)
+            self.runtime.now = max(when, self.runtime.now)
+            if not task.dead and ticket == task.ticket:
+                self._resume(task, outcome)
+        if until < math.inf:
+            self.runtime.now = end
+
+    def kill(self, task: Task) -> None:
+        """Its process dies."""
+        task.dead = True
+
+    def cancel(self, task: Task) -> None:
+        """It cleans up without waiting for anything."""
+        task.ticket += 1
+        with pytest.raises(Cancelled):
+            task.step.throw(Cancelled())
+
+    def _later(self, task: Task, seconds: float, outcome: Callable[[], Any], ticket: int | None = None) -> None:
+        ticket = task.ticket if ticket is None else ticket
+        heapq.heappush(self._heap, (self.runtime.now + seconds, next(self._count), task, ticket, outcome))
+
+    def _resume(self, task: Task, outcome: Callable[[], Any]) -> None:
+        task.ticket += 1
+        try:
+            value = outcome()
+            effect = task.step.throw(value) if isinstance(value, BaseException) else task.step.send(value)
+            while isinstance(effect, Emit):
+                assert isinstance(effect.event, CatalogRefreshed)
+                self.events.append(effect.event)
+                effect = task.step.send(None)
+            task.effect = effect
+        except StopIteration as stop:
+            task.ended, task.value = self.runtime.now, stop.value
+        except (APIError, DeadlineExceededError) as error:
+            task.ended, task.error = self.runtime.now, error
+        else:
+            self._wait(task, effect)
+
+    def _told(self, question: Question) -> Any:
+        return StoreFailure(Loss.TIMEOUT) if self.wall.lost else self.wall.perform(question)
+
+    def _wait(self, task: Task, effect: Any) -> None:
+        if isinstance(effect, Question):
+            self._later(task, effect.seconds if self.wall.lost else 0.001, lambda: self._told(effect))
+        elif isinstance(effect, Sleep):
+            assert effect.seconds <= 0.1
+            self._later(task, effect.seconds, lambda: None)
+        elif isinstance(effect, Await):
+            latch, ticket = effect.latch, task.ticket
+            latch.subscribe(lambda: self._later(task, 0.0, lambda: True, ticket))
+            self._later(task, effect.seconds, lambda: latch.is_set)
+        else:
+            assert isinstance(effect, Send)
+            self.sent.append(effect.request.url)
+            answer = self.lists.get(self.sent[-1])
+            if answer is None:
+                answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+            late = self.takes > effect.total
+            timeout = TransportFailure(Failure.READ_TIMEOUT, Sent.MAYBE)
+            self._later(task, min(self.takes, effect.total), lambda: timeout if late else answer)
 
 
 SOME = b'{"data": [{"id": "a/old"}]}'
