@@ -21,6 +21,7 @@ from routerkit.config import settings_from
 from routerkit.core import effects
 from routerkit.core.effects import Failure, NotPerformed, Step, TransportFailure
 from routerkit.core.streaming import Ended
+from routerkit.store.memory import MemoryStore
 from routerkit.telemetry.observe import Observers
 from routerkit.transport.failures import name_of
 from routerkit.transport.mock import MockTransport
@@ -48,8 +49,11 @@ class TrioClient:
         dev, gateways = self.settings.dev_mode, self.settings.gateways
         if any(gateway.block_private for gateway in gateways):
             raise ConfigurationError("block_private: this driver does not look at addresses")
+        if self.settings.store is not None:
+            raise ConfigurationError("store: this driver counts limits and budgets in memory, and carries out no Ask")
+        runtime = SystemRuntime()
         self.observers = Observers(self.settings.observers)
-        self.router = Router(self.settings, SystemRuntime(), self.observers.wanted)
+        self.router = Router(self.settings, runtime, self.observers.wanted, MemoryStore(runtime))
         self.carry: Callable[[Step[Any]], Step[Any]] = MockTransport(dev, gateways).carry if dev else lambda step: step
         self.origins = Origins(gateways)
         self.clients: dict[str, httpx.AsyncClient] = {}

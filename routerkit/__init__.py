@@ -96,6 +96,7 @@ if TYPE_CHECKING:
     from routerkit.types.settings import DevMode as DevMode
     from routerkit.types.settings import Settings as Settings
     from routerkit.types.store import SharedStore as SharedStore
+    from routerkit.types.store import StoreReport as StoreReport
     from routerkit.types.tenant import Tenant as Tenant
     from routerkit.types.tokens import Usage as Usage
     from routerkit.types.usage import Stats as Stats
@@ -115,7 +116,7 @@ _HOMES = {
         ),
         "routerkit.core.performance": ("Score"),
         "routerkit.types.limits": ("Limits Budget"),
-        "routerkit.types.store": ("SharedStore"),
+        "routerkit.types.store": ("SharedStore StoreReport"),
         "routerkit.gateways": ("FREE_TIER FREE_TIER_WITH_CREDITS"),
         "routerkit.types.tenant": ("Tenant"),
         "routerkit.types.usage": ("UsageReport UsageRow Used Stats"),

@@ -26,6 +26,7 @@ from routerkit.types.policy import Timeouts
 from routerkit.types.request import ChatRequest
 from routerkit.types.route import Route
 from routerkit.types.settings import Settings
+from routerkit.types.store import StoreReport
 from routerkit.types.usage import Stats, UsageReport
 
 if TYPE_CHECKING:
@@ -54,8 +55,13 @@ class Health:
     """State (``closed``, ``open``, ``half_open``) by ``model on gateway``, and by gateway."""
     cooldowns: dict[str, float]
     """Seconds left, by ``model on gateway``, by gateway or by key."""
-    store_lost: bool = False
-    """Whether the store that counts for all processes cannot be asked: this one then decides alone."""
+    store: StoreReport | None = None
+    """How the server does that counts for many processes; ``None``: this process counts for itself."""
+
+    @property
+    def store_lost(self) -> bool:
+        """Whether that server cannot be asked: this process then decides alone."""
+        return self.store is not None and self.store.lost
 
 
 class ClientBase:
@@ -176,8 +182,8 @@ class ClientBase:
     def health(self) -> Health:
         """Breakers and cooldowns as they are now, of this process."""
         states = {name: str(state) for name, state in self.router.health.states().items()}
-        lost = self._shared_store is not None and self._shared_store.report().lost
-        return Health(states, self.router.health.cooldowns(self.settings.tenant), lost)
+        store = None if self._shared_store is None else self._shared_store.report()
+        return Health(states, self.router.health.cooldowns(self.settings.tenant), store)
 
     def __repr__(self) -> str:
         settings = getattr(self, "settings", None)

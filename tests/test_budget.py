@@ -410,6 +410,20 @@ def test_long_prompts_have_their_prices() -> None:
     assert worst(request, attrs.evolve(below, context_length=size(request) - 1)) == size(request) - 1
 
 
+def test_what_is_kept_for_an_hour_costs_twice_the_dearest() -> None:
+    request = asked(max_tokens=1, cache_control={"type": "ephemeral", "ttl": "1h"})
+    assert worst(request, model(prompt=2, overrides=(override(prompt=5),))) == 10 * size(request)
+
+
+def test_what_has_to_be_rounded_is_rounded_up() -> None:
+    long = Decimal("1." + "1" * 150)
+    cost = worst(request := asked(max_tokens=1), model(prompt=long))
+    with localcontext() as context:
+        context.prec = 200
+        assert cost is not None
+        assert cost > long * size(request)
+
+
 def test_overrides_of_other_prices() -> None:
     request = asked(PHOTO, max_tokens=1, plugins=[{"id": "web"}])
     listed = model(10, overrides=(override(request=1), override(image=2), override(web_search=3)))

@@ -9,7 +9,6 @@ import asyncio
 import json
 import os
 import queue
-import socket
 import ssl
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager
+from functools import partial
 from http.client import HTTPConnection, HTTPMessage
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ from routerkit import (
     Client,
     ConfigurationError,
     Gateway,
+    LimitExceededError,
     Limits,
     RetryPolicy,
     RouterKitError,
@@ -56,7 +57,7 @@ from routerkit.testing.replies import Reply, cut, done, end, pause, role, stream
 from routerkit.testing.server import PATIENCE
 from routerkit.types.verdict import Sent
 from tests.store import conftest as stores
-from tests.store.servers import Server
+from tests.store.servers import Server, free_port
 
 KEY = "sk-test-1234567890"
 A, B = "a/one", "b/two"
@@ -347,7 +348,9 @@ def test_what_we_refuse_ourselves_may_be_asked_for_tomorrow(
 
 CAP, ASKED = 120, 200
 PROCESSES = 4
-PATIENT = "from tests.support.stores import unhurry; unhurry()"
+STARTING = 30.0
+"""Seconds that a service may take to start."""
+PATIENT = "from tests.support.unhurried import unhurry; unhurry()"
 """Run first: a busy machine is not the subject."""
 
 
@@ -361,17 +364,25 @@ def fleet_variables(server: FaultServer, redis: Server) -> dict[str, str]:
 @contextmanager
 def living(*processes: subprocess.Popen[str]) -> Iterator[None]:
     """Leaving the block ends them; none may have ended by itself, or said that anything went wrong."""
-    alive: list[bool] = []
+    alive = [True]
     try:
         yield
         alive = [process.poll() is None for process in processes]
     finally:
         for process in processes:
             process.terminate()
-        said = "\n\n".join(process.communicate(timeout=20)[0] for process in processes)
-        assert all(alive), said
-        assert "Traceback" not in said, said
-        assert "lost" not in said, said
+        said = "\n\n".join(map(last_words, processes))
+    assert all(alive), said
+    assert "Traceback" not in said, said
+    assert "is lost" not in said, said
+
+
+def last_words(process: subprocess.Popen[str]) -> str:
+    try:
+        return process.communicate(timeout=20)[0]
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.communicate()[0] + "Traceback: it did not end"
 
 
 def started(command: list[str], variables: dict[str, str]) -> subprocess.Popen[str]:
@@ -393,36 +404,30 @@ def assert_cap_was_kept(answers: list[Answer], server: FaultServer) -> None:
     assert all(0 <= int(answer.headers["Retry-After"] or "") - until_midnight < 30 for answer in refused)
 
 
-GUNICORN = {"processes": ["--worker-class", "sync"], "threads of one that forked": ["--threads", "8", "--preload"]}
-
-
-@pytest.mark.parametrize("workers", GUNICORN.values(), ids=GUNICORN)
-def test_gunicorns_workers_share_a_cap(server: FaultServer, redis: Server, tmp_path: Path, workers: list[str]) -> None:
+def test_gunicorns_workers_share_a_cap(server: FaultServer, redis: Server, tmp_path: Path) -> None:
+    """Their client was made before they were forked; each answers one request at a time, so all of them are needed."""
     settings, log = tmp_path / "gunicorn.py", tmp_path / "log"
-    settings.write_text(PATIENT)
-    port = closed_port()
+    settings.write_text(f"{PATIENT}\ndef post_worker_init(worker): print('a worker is ready', flush=True)\n")
+    port = free_port()
     command = [sys.executable, "-m", "gunicorn", "--config", str(settings), "--bind", f"127.0.0.1:{port}"]
-    command += ["--workers", str(PROCESSES), *workers, "--access-logfile", str(log), "--access-logformat", "%(p)s"]
+    command += ["--workers", str(PROCESSES), "--worker-class", "sync", "--preload"]
+    command += ["--access-logfile", str(log), "--access-logformat", "%(p)s"]
     together = server.default = Together(PROCESSES)
     process = started([*command, "flask_app:create_app()"], fleet_variables(server, redis))
     with living(process):
-        service = Service(port)
-        listening(service, process)
-        assert_cap_was_kept(ask_a_lot(service), server)
-    assert together.most >= PROCESSES
-    if "sync" in workers:
-        assert len(set(log.read_text().split())) == PROCESSES, "each answers one at a time"
+        told(process, "a worker is ready", PROCESSES)
+        assert_cap_was_kept(ask_a_lot(Service(port)), server)
+    assert together.most == len(set(log.read_text().split())) == PROCESSES
 
 
 def test_aiohttp_services_share_a_cap_and_a_port(server: FaultServer, redis: Server) -> None:
-    port = closed_port()
+    port = free_port()
     code = f"{PATIENT}; import runpy; runpy.run_path({str(EXAMPLES / 'aiohttp_service.py')!r}, run_name='__main__')"
     variables = fleet_variables(server, redis) | {"PORT": str(port), "PYTHONUNBUFFERED": "1"}
     processes = [started([sys.executable, "-c", code], variables) for _ in range(PROCESSES)]
     with living(*processes):
         for process in processes:
-            assert process.stdout is not None
-            assert "Running on" in process.stdout.readline()
+            told(process, "Running on")
         assert_cap_was_kept(ask_a_lot(Service(port)), server)
     assert server.connections_opened >= 2
 
@@ -449,16 +454,19 @@ class Together:
         replies.completion()(connection, request)
 
 
-def listening(service: Service, process: subprocess.Popen[str]) -> None:
-    """Wait until somebody listens."""
-    deadline = time.monotonic() + 30
-    while process.poll() is None:
-        try:
-            with closing(socket.create_connection(("127.0.0.1", service.port), 1)):
-                return
-        except OSError:
-            assert time.monotonic() < deadline, "nobody listens"
-            time.sleep(0.02)
+def told(process: subprocess.Popen[str], words: str, times: int = 1) -> None:
+    """Wait until it has said so."""
+    assert process.stdout is not None
+    impatient = threading.Timer(STARTING, process.kill)
+    impatient.start()
+    said = ""
+    try:
+        while said.count(words) < times:
+            line = process.stdout.readline()
+            assert line, said
+            said += line
+    finally:
+        impatient.cancel()
 
 
 # The scripts
@@ -593,7 +601,43 @@ def test_the_driver_moves_to_the_next_gateway(server: FaultServer) -> None:
     assert server.connections_opened == 0
 
 
+def test_the_driver_keeps_to_limits(server: FaultServer) -> None:
+    """Whoever waits for a turn is served in order, and leaves no hole when it is cancelled."""
+    held = server.default = replies.gate()
+    limits = Limits(requests_per_day=4, concurrency=1, queue_size=5)
+
+    async def main() -> None:
+        async with TrioClient(**options(server, limits=limits)) as client:
+            scope = trio.CancelScope()
+
+            async def ask(question: str) -> None:
+                await client.complete(question)
+
+            async def cancelled() -> None:
+                with scope:
+                    await ask("cancelled")
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ask, "first")
+                await trio.to_thread.run_sync(held.arrived.wait)
+                for each in (partial(ask, "second"), cancelled, partial(ask, "third")):
+                    nursery.start_soon(each)
+                    await wait_all_tasks_blocked(0.01)
+                scope.cancel()
+                held.release()
+            assert scope.cancelled_caught
+            await ask("fourth")
+            with pytest.raises(LimitExceededError, match="4 requests a day of the client: used up"):
+                await ask("fifth")
+
+    trio.run(main)
+    asked = [request.json["messages"][0]["content"] for request in server.requests]
+    assert asked == ["first", "second", "third", "fourth"]
+
+
 def test_the_driver_refuses_what_it_cannot_hold(server: FaultServer) -> None:
+    with pytest.raises(ConfigurationError, match="counts limits and budgets in memory"):
+        TrioClient(**options(server, store="redis://127.0.0.1:1/0"))
     with pytest.raises(ConfigurationError, match="block_private"):
         TrioClient(gateway=Gateway(name="theirs", base_url=server.url, block_private=True))
     several = TrioClient(gateway="openrouter", tenants=[Tenant("acme", KEY)])

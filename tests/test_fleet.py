@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Callable
-from typing import Any
 
-import attrs
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from routerkit.core import fleet as module
-from routerkit.core.breaker import HEARSAY_SECONDS, Breaker
-from routerkit.core.effects import Cancelled, Step
+from routerkit.core.breaker import HEARSAY_SECONDS
+from routerkit.core.effects import Cancelled
 from routerkit.core.fleet import FRESH, INTERVAL, MAX_LEASE, PROBING, REFUSED, Fleet
 from routerkit.core.health import Admission, Health, Refusal
 from routerkit.core.keys import Key
@@ -25,82 +19,12 @@ from routerkit.types.policy import BreakerPolicy, RetryPolicy
 from routerkit.types.route import Target
 from routerkit.types.verdict import Blame, Sample
 from tests.support.board import BoardServer, MemoryBoard, drive
+from tests.support.fleet import FAIL, GATEWAY, KEY, LEASE, OK, WAYS, A, B, Process, Ways, interrupted
 from tests.support.virtual import VirtualRuntime
 
 CLOSED, OPEN, HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN
-OK, FAIL, SLOW, NEUTRAL = Sample.OK, Sample.FAIL, Sample.SLOW, Sample.NEUTRAL
-A, B = Target("openrouter", "a/one"), Target("openrouter", "b/two")
-GATEWAY = "openrouter"
-KEY = Key(None, OPENROUTER)
-LEASE = 30.0
+SLOW, NEUTRAL = Sample.SLOW, Sample.NEUTRAL
 START = 1000.0
-
-
-class Process:
-    """One of the fleet. Its calls take no time, unless they are held."""
-
-    def __init__(self, server: BoardServer, **policy: Any) -> None:
-        self.server = server
-        self.runtime = server.runtime
-        self.board = MemoryBoard(server)
-        self.events: list[BreakerChanged] = []
-        self.health = Health(self.runtime, BreakerPolicy(**policy), RetryPolicy(), self.events.append)
-        self.fleet = Fleet(self.runtime, self.board, self.health)
-
-    def sync(self) -> None:
-        drive(self.server, self.fleet.sync())
-
-    def ask(self, target: Target = A, key: Key = KEY) -> Admission | Refusal:
-        """What a call does before it sends."""
-        self.sync()
-        return self.probing(self.health.admit(target, [key], lease=LEASE, stream=False))
-
-    def panic(self, target: Target = A) -> Admission | Refusal | None:
-        self.sync()
-        found = self.health.panic([target], lambda _: [KEY], lease=LEASE)
-        return None if found is None else self.probing(found[1])
-
-    def probing(self, got: Admission | Refusal) -> Admission | Refusal:
-        refusal = drive(self.server, self.fleet.may_probe(got)) if isinstance(got, Admission) else None
-        return got if refusal is None else refusal
-
-    def admitted(self, target: Target = A) -> Admission:
-        got = self.ask(target)
-        assert isinstance(got, Admission), got
-        return got
-
-    def refused(self, target: Target = A) -> Refusal:
-        got = self.ask(target)
-        assert isinstance(got, Refusal)
-        return got
-
-    def end(self, admission: Admission, sample: Sample, blame: Blame = Blame.MODEL) -> None:
-        """What a call does when an attempt is over."""
-        admission.settle(sample, Blame.NOBODY if sample is OK else blame)
-        admission.release()
-        drive(self.server, self.fleet.probed(admission))
-
-    def call(self, *samples: Sample, target: Target = A, blame: Blame = Blame.MODEL) -> None:
-        for sample in samples:
-            self.end(self.admitted(target), sample, blame)
-
-    def trip(self, target: Target = A, blame: Blame = Blame.MODEL) -> None:
-        """Open by what it saw itself, whatever it might have heard meanwhile, and told."""
-        for _ in range(5):
-            got = self.health.admit(target, [KEY], lease=LEASE, stream=False)
-            assert isinstance(got, Admission), got
-            got.settle(FAIL, blame)
-        self.sync()
-
-    def breaker(self, target: Target | str = A) -> Breaker:
-        if isinstance(target, str):
-            return self.health.breaker(target)
-        return self.health.breaker(target.gateway, target.model)
-
-    def state(self, target: Target | str = A) -> tuple[BreakerState, bool]:
-        """And whether by hearsay."""
-        breaker = self.breaker(target)
-        return breaker.state, breaker.hearsay
 
 
 @pytest.fixture
@@ -359,6 +283,7 @@ def test_what_opens_and_closes_before_it_is_told(server: BoardServer, one: Proce
 def test_one_caller_goes_and_the_others_go_on(server: BoardServer, one: Process) -> None:
     first = one.fleet.sync()
     first.send(None)
+    wait(server, 2)
     assert drive(server, one.fleet.sync()) is None
     assert server.asked == []
     with pytest.raises(StopIteration):
@@ -495,38 +420,33 @@ def test_a_lost_board_forgets_nothing_that_was_heard(server: BoardServer, one: P
     assert two.state() == (OPEN, True)
 
 
-def test_the_board_is_lost_while_a_probe_asks(server: BoardServer, one: Process) -> None:
-    for at in range(2):
-        server.leases.clear()
-        one.breaker().reset(server.runtime.now)
-        one.trip()
-        wait(server, 6)
-        got = one.health.admit(A, [KEY], lease=LEASE, stream=False)
-        assert isinstance(got, Admission)
-        step = one.fleet.may_probe(got)
-        question = step.send(None)
-        for _ in range(at):
-            question = step.send(server.perform(question))
-        server.lost = True
-        assert drive(server, resumed(step, question)) is None, "it goes alone"
-        server.lost = False
-        one.end(got, FAIL)
-        wait(server, 1)
-        assert one.fleet._lost == (at == 0) or at == 1
-
-
-def resumed(step: Step[Any], effect: Any) -> Step[Any]:
-    """A step that waits for this effect already."""
-    try:
-        while True:
-            try:
-                result = yield effect
-            except Exception as failure:
-                effect = step.throw(failure)
-            else:
-                effect = step.send(result)
-    except StopIteration as stop:
-        return stop.value
+@pytest.mark.parametrize("at", range(4))
+def test_the_board_is_lost_while_a_probe_asks(server: BoardServer, one: Process, at: int) -> None:
+    """Of four questions: what is new, the hint that says so, the lease; and in the end what is new."""
+    down(server, one)
+    server.hints.clear()
+    got = one.health.admit(A, [KEY], lease=LEASE, stream=False)
+    assert isinstance(got, Admission)
+    step = one.fleet.may_probe(got)
+    question = step.send(None)
+    for _ in range(min(at, 2)):
+        question = step.send(server.perform(question))
+    server.lost = at < 3
+    before = server.runtime.now
+    with pytest.raises(StopIteration) as ended:
+        step.send(server.perform(question))
+    assert ended.value.value is None, "it goes alone"
+    assert isinstance(one.health.admit(A, [KEY], lease=LEASE, stream=False), Refusal)
+    server.lost = True
+    one.end(got, FAIL)
+    one.sync()
+    assert server.runtime.now - before == pytest.approx(0.05), "only one question waited in vain"
+    assert one.state() == (OPEN, False)
+    server.lost = False
+    wait(server, 1)
+    one.sync()
+    assert server.holder(f"probe {A}") is None
+    assert server.asked[-1].startswith(f"exchange {A}=")
 
 
 # --- one probe for a fleet ---
@@ -827,37 +747,6 @@ def test_when_the_board_is_lost_a_lease_is_given_back_when_it_can_be_asked_again
     assert "release" not in " ".join(server.asked)
 
 
-@attrs.frozen
-class Ways:
-    """Of interrupting a step at a question."""
-
-    heard: bool
-    """Whether the server has heard the question all the same."""
-    end: Callable[[Step[Any]], None]
-
-
-def _cancel(step: Step[Any]) -> None:
-    with pytest.raises(Cancelled):
-        step.throw(Cancelled())
-
-
-WAYS = [Ways(heard, end) for heard in (False, True) for end in (_cancel, Step.close)]  # type: ignore[attr-defined]
-
-
-def interrupted(server: BoardServer, step: Step[Any], at: int, way: Ways) -> bool:
-    """Whether there was a question of that number (from 0) at which to interrupt the step."""
-    try:
-        question = step.send(None)
-        for _ in range(at):
-            question = step.send(server.perform(question))
-    except StopIteration:
-        return False
-    if way.heard:
-        server.perform(question)
-    way.end(step)
-    return True
-
-
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("told", [False, True])
 def test_interrupted_anywhere_nothing_is_held(server: BoardServer, told: bool, way: Ways) -> None:
@@ -1007,188 +896,3 @@ def test_a_big_fleet_recovers_together(server: BoardServer, seconds: float) -> N
                 out.append((server.runtime.now + seconds, process, got))
         wait(server, 0.2)
     assert probes <= 2 * len(fleet) + 1
-
-
-# --- any history ---
-
-SMALL = BreakerPolicy(window=8, min_samples=4, fast_trip=2, slow_first_token=3, open_seconds=4, open_max=20, lease=8)
-EPSILON = 1e-6
-
-
-@attrs.define(eq=False)
-class Held:
-    """An attempt under way."""
-
-    process: Process
-    target: Target
-    admission: Admission
-    probes: dict[str, float]
-    """What it probes with the fleet's leave, by scope, and until when."""
-
-
-class FleetMachine(RuleBasedStateMachine):
-    """Three processes with two models of one gateway, which fail as they like; a board that comes and goes; calls that overlap."""
-
-    attempts = Bundle("attempts")
-    numbers = st.integers(0, 2)
-    targets = st.sampled_from([A, A, B])
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.server = BoardServer(VirtualRuntime())
-        self.fleet = [Process(self.server, **attrs.asdict(SMALL)) for _ in range(3)]
-        self.out: list[Held] = []
-        self.worked: dict[tuple[Process, str], float] = {}
-        """When a process saw that something works, last."""
-        self.forced: set[Breaker] = set()
-
-    @rule(seconds=st.sampled_from([0.1, 0.5, 1.0, 2.0, 4.0, 8.0, 30.0, 130.0]))
-    def wait(self, seconds: float) -> None:
-        self.server.runtime.now += seconds
-
-    @rule(dice=st.sampled_from([0.0, 0.5, 0.99]))
-    def roll(self, dice: float) -> None:
-        self.server.runtime.dice = dice
-
-    @rule()
-    def lose_or_find(self) -> None:
-        self.server.lost = not self.server.lost
-
-    @rule(target=attempts, number=numbers, of=targets, panic=st.sampled_from([False, False, True]))
-    def ask(self, number: int, of: Target, panic: bool) -> Held | None:
-        process = self.fleet[number]
-        self.sync(number)
-        before = len(process.events)
-        got = process.panic(of) if panic else process.ask(of)
-        self.heeded(process, before)
-        if isinstance(got, Refusal) and got.reason.startswith("another process probes"):
-            again = process.health.admit(of, [KEY], lease=LEASE, stream=False)
-            assert isinstance(again, Refusal), "it would be asked again and again"
-            assert process.health.panic([of], lambda _: [KEY], lease=LEASE) is None
-        if not isinstance(got, Admission):
-            return None
-        known = not self.server.lost and not process.fleet._lost
-        probes = {each.breaker.scope: each.breaker.leased_until for each in got.probing if known and not each.stale}
-        held = Held(process, of, got, probes)
-        self.out.append(held)
-        return held
-
-    @rule(number=numbers, of=targets, at=st.integers(0, 3), way=st.sampled_from(WAYS))
-    def interrupt(self, number: int, of: Target, at: int, way: Ways) -> None:
-        """A call that is cancelled while it asks whether it may probe."""
-        process = self.fleet[number]
-        if not self.server.lost:
-            got = process.health.admit(of, [KEY], lease=LEASE, stream=False)
-            if isinstance(got, Admission):
-                interrupted(self.server, process.fleet.may_probe(got), at, way)
-                process.fleet.probed_soon(got)
-                got.settle(NEUTRAL, Blame.NOBODY)
-
-    @rule(
-        held=consumes(attempts),
-        sample=st.sampled_from([OK, OK, FAIL, FAIL, SLOW, NEUTRAL]),
-        blame=st.sampled_from([Blame.MODEL, Blame.MODEL, Blame.GATEWAY]),
-        soon=st.booleans(),
-    )
-    def end(self, held: Held | None, sample: Sample, blame: Blame, soon: bool) -> None:
-        if held is None:
-            return
-        process = held.process
-        if soon:
-            held.admission.settle(sample, blame)
-            process.fleet.probed_soon(held.admission)
-        else:
-            process.end(held.admission, sample, blame)
-        if sample is OK:
-            for scope in (str(held.target), GATEWAY):
-                self.worked[process, scope] = self.server.runtime.now
-        self.out.remove(held)
-
-    @rule(held=consumes(attempts))
-    def die(self, held: Held | None) -> None:
-        """Nobody will ever end it; a fork of its process, say, or a thread that hangs."""
-        if held is not None:
-            self.out.remove(held)
-            held.admission.leases = None
-
-    @rule(number=numbers, of=targets, blame=st.sampled_from([Blame.MODEL, Blame.MODEL, Blame.GATEWAY]))
-    def fail(self, number: int, of: Target, blame: Blame) -> None:
-        process = self.fleet[number]
-        for _ in range(SMALL.fast_trip):
-            held = self.ask(number, of, False)
-            if held is not None:
-                process.end(held.admission, FAIL, blame)
-                self.out.remove(held)
-
-    @rule(number=numbers)
-    def sync(self, number: int) -> None:
-        """It moves nothing that the process itself has opened, and without the board nothing at all."""
-        process = self.fleet[number]
-        breakers = [process.breaker(scope) for scope in (A, B, GATEWAY)]
-        before = [(each, each.hearsay, each.state, each.open_until, each.retry_at(0.0)) for each in breakers]
-        told = len(process.events)
-        process.sync()
-        for each, hearsay, *was in before:
-            if self.server.lost or not (hearsay or was[0] is CLOSED):
-                assert [each.state, each.open_until, each.retry_at(0.0)] == was
-        self.heeded(process, told)
-
-    def heeded(self, process: Process, before: int) -> None:
-        """A hint was heeded only where this process knew no better."""
-        for event in process.events[before:]:
-            hint = self.server.hints.get(process.board.name(event.scope))
-            if event.state is OPEN and hint is not None:
-                assert self.worked.get((process, event.scope), -math.inf) < hint[1] - FRESH + EPSILON
-
-    @rule(number=numbers, of=st.sampled_from([A, B, GATEWAY]), forced=st.booleans())
-    def operate(self, number: int, of: Target | str, forced: bool) -> None:
-        breaker = self.fleet[number].breaker(of)
-        now = self.server.runtime.now
-        if forced:
-            breaker.force_open(now)
-            self.forced.add(breaker)
-        else:
-            breaker.reset(now)
-            self.forced.discard(breaker)
-            self.worked[self.fleet[number], breaker.scope] = now
-
-    @invariant()
-    def one_probe(self) -> None:
-        """I6, of all that the board was asked about."""
-        now = self.server.runtime.now
-        for scope in (str(A), str(B), GATEWAY):
-            probes = [held for held in self.out if held.probes.get(scope, now) > now]
-            assert len(probes) <= 1, scope
-
-    @invariant()
-    def forced_ones_stay(self) -> None:
-        for breaker in self.forced:
-            assert (breaker.state, breaker.retry_at(0.0)) == (OPEN, None)
-
-    def teardown(self) -> None:
-        """I7: all is well, and each process asks once a second. I19: then nobody holds anything."""
-        self.server.lost = False
-        now = self.server.runtime.now
-        for breaker in self.forced:
-            breaker.reset(now)
-        for held in self.out:
-            held.process.fleet.probed_soon(held.admission)
-            held.admission.settle(NEUTRAL, Blame.NOBODY)
-        breakers = [process.breaker(scope) for process in self.fleet for scope in (A, B, GATEWAY)]
-        while any(breaker.state is not CLOSED for breaker in breakers):
-            assert self.server.runtime.now < now + HEARSAY_SECONDS + SMALL.lease + SMALL.open_max
-            self.server.runtime.now += 1
-            for process in self.fleet:
-                for target in (A, B):
-                    got = process.ask(target)
-                    if isinstance(got, Admission):
-                        process.end(got, OK)
-        self.server.runtime.now += SMALL.lease  # those of the dead
-        for process in self.fleet:
-            process.sync()
-        assert [scope for scope in self.server.leases if self.server.holder(scope)] == []
-        assert [process.fleet._hearsay.news for process in self.fleet] == [{}, {}, {}]
-
-
-TestAnyHistory = FleetMachine.TestCase
-TestAnyHistory.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

@@ -46,7 +46,8 @@ RESULT_TOKENS = 15_000
 provider's own search puts into a prompt nobody bounds; it is taken to be no more than this."""
 SEARCHES = 10
 """Searches of a provider's own at a price for each (``web_search``): nobody bounds them, since ``max_uses`` is honoured by some
-only. OpenRouter's own loop ends after 50 results, 5 at a time."""
+only. OpenRouter's own loop ends after 50 results, 5 at a time. Most models make one; a price that rises with
+``search_context_size`` is covered by that. That each search is charged with the whole prompt again is not."""
 
 _FREE_PARSERS = frozenset({"native", "cloudflare-ai", "pdf-text"})
 """What reads files at no price for a page (OpenRouter's page on PDF inputs). Another one has its price, and nobody counts pages."""
@@ -92,7 +93,7 @@ class Bound:
     extra: int
     """Tokens that may come on top of either: reasoning, and a prediction that was wrong."""
     choices: int
-    """Answers."""
+    """Answers. The prompt is charged once for all of them, as OpenAI does."""
     searches: bool
     """Whether the request can search the web, whatever the model."""
     results: int

@@ -3,7 +3,8 @@
 -- ARGS: milliseconds of the lease; the grant's identity; then for each charge kind, cap, cost, period, and what the client
 -- remembers: the number of the period, the birth, what was taken.
 -- Reply: 1 or 0; microseconds of the present; unreadable keys that were replaced; then for each charge four numbers: of a rate the
--- microseconds to wait, 0, 0, 0; of others the period, what was taken, what was held, the birth: before this admission.
+-- microseconds to wait, 0, 0, 0; of others the period, what was taken, what was held, the birth: before this admission. The birth
+-- of what was not kept, as nothing was admitted, is 0.
 
 local lease, grant = tonumber(ARGS[1]), ARGS[2]
 local states, saved, tokens = {}, {}, {}
@@ -110,6 +111,12 @@ if reply[1] == 1 then
     end
   end
   redis.call('SET', KEYS[1], table.concat(tokens, ','), 'PX', text(lease + 3600000))
+else
+  for i = 1, (#KEYS - 1) / 2 do
+    if states[KEYS[2 * i]].fresh then
+      reply[4 * i + 3] = 0
+    end
+  end
 end
 reply[3] = replaced
 return told(reply)

@@ -38,9 +38,10 @@ from routerkit.store.redis_address import address_of
 from routerkit.store.redis_alone import COUNTED, NOTHING, Alone, Batch, Item, Knowledge
 from routerkit.store.redis_ask import ADD, ADMIT, CHECK, SETTLE, Asking, ask
 from routerkit.store.redis_board import RedisBoard
-from routerkit.store.redis_line import Line, Report, numbers
+from routerkit.store.redis_line import Line, numbers
 from routerkit.store.redis_names import Names
 from routerkit.types.event import StoreChanged, StoreState
+from routerkit.types.store import StoreReport
 
 if TYPE_CHECKING:
     from routerkit.store.redis_async import AsyncRedisLink
@@ -134,10 +135,10 @@ class RedisStore:
         self._settlements_alone: deque[tuple[Grant, tuple[int, ...]]] = deque()
         self._batches: deque[Batch] = deque()
 
-    def report(self) -> Report:
+    def report(self) -> StoreReport:
         """How it goes."""
         with self._lock:
-            return Report(
+            return StoreReport(
                 self._line.gate.lost,
                 self._line.losses,
                 self._degraded,
@@ -359,6 +360,9 @@ class RedisStore:
             return False
         with self._lock:
             self._added += 1
+            if batch.known:
+                for key, (_, number, units) in zip(keys[1:], batch.items, strict=True):
+                    self._knowledge.told(key, number, units)
         return True
 
     # --- small things ---

@@ -51,6 +51,8 @@ class Batch:
     identity: str
     owner: str
     items: tuple[Item, ...]
+    known: bool = False
+    """Whether it counts among what this process knows better than Redis."""
 
 
 class Knowledge:
@@ -85,6 +87,12 @@ class Knowledge:
             self._known[key] = known._replace(taken=known.taken + units)
         else:
             self._known[key] = Known(number, 0, units)
+
+    def told(self, key: str, number: int, units: int) -> None:
+        """Redis knows it now, and says so itself. If it had lost its count, it is not to be told of these units a second time."""
+        known = self.of(key)
+        if number == known.number:
+            self._known[key] = known._replace(taken=max(0, known.taken - units))
 
 
 class Unlocked:
@@ -161,7 +169,7 @@ class Alone:
                 owners.setdefault(owner, []).append(Item(charge, number, units))
                 knowledge.add(key, number, units)
         self.forget()
-        return [Batch("", owner, tuple(items)) for owner, items in owners.items()]
+        return [Batch("", owner, tuple(items), known=True) for owner, items in owners.items()]
 
     def _share(self, charge: Charge, known: Known, wall: float) -> int:
         """This process's part of a cap."""

@@ -8,8 +8,6 @@ import os
 from collections.abc import Callable
 from typing import TypeAlias, TypeVar
 
-import attrs
-
 from routerkit.core.effects import Ask, Lock, Loss, Runtime, StoreFailure
 from routerkit.store.redis_address import Address
 from routerkit.store.redis_ask import ADD, Asking, ask
@@ -22,26 +20,6 @@ Reader: TypeAlias = Callable[[object], tuple[T, int]]
 """Makes of a reply what it says, and how many unreadable values were replaced. Raises StoreFailure."""
 
 log = logging.getLogger("routerkit")
-
-
-@attrs.frozen
-class Report:
-    """What a store in Redis went through, in this process."""
-
-    lost: bool
-    """Whether Redis is taken for lost now."""
-    losses: int
-    """How often it was."""
-    degraded: int
-    """Decisions that this process made alone."""
-    added: int
-    """Batches of such decisions that Redis was told of."""
-    resets: int
-    """Counts that Redis had lost, and that went on from what was remembered."""
-    replaced: int
-    """Unreadable values under our keys, those of the board included."""
-    dropped: int
-    """Settlements that waited in vain."""
 
 
 class Line:

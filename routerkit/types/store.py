@@ -128,3 +128,23 @@ class SharedStore:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a SharedStore cannot be pickled or copied")
+
+
+@attrs.frozen
+class StoreReport:
+    """What the server that counts for many processes went through, as this process saw it."""
+
+    lost: bool
+    """Whether it is taken for lost now: then this process decides alone."""
+    losses: int
+    """How often it was."""
+    degraded: int
+    """Decisions that this process made alone."""
+    added: int
+    """Batches of such decisions that the server was told of when it was back."""
+    resets: int
+    """Counts that the server had lost, and that went on from what was remembered."""
+    replaced: int
+    """Unreadable values under our keys."""
+    dropped: int
+    """Settlements that waited in vain."""

@@ -95,6 +95,7 @@ def test_very_many_hints(redis_counter: RedisCounter) -> None:
     assert len(exchange(redis_counter, *news[:900])) == 900
     assert len(exchange(redis_counter, *news[900:])) == MAX_HINTS
     assert len(exchange(redis_counter, *news)) == MAX_HINTS
+    assert len(board(redis_counter).exchange(news).send(None).args) == 2 * MAX_HINTS
     assert len(exchange(redis_counter, *[each._replace(seconds=0.0) for each in news[:100]])) == MAX_HINTS - 100
     assert redis_counter.store.report().replaced == 0
     with redis_counter.server.client() as client:

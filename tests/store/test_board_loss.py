@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from routerkit.core.effects import Loss, StoreFailure
 from routerkit.core.fleet import Board, Hint, News
+from routerkit.core.limits import Grant
 from routerkit.store.redis import RedisStore
+from routerkit.store.redis_ask import HINTS, ask
 from routerkit.store.redis_board import MAX_BLOB, _hints
 from routerkit.store.redis_gate import OPEN, PAUSE
 from routerkit.types.event import StoreChanged
@@ -73,8 +75,8 @@ def test_a_frozen_server_costs_one_time_limit(own: RedisCounter) -> None:
     ]
     for number, first in enumerate(asks):
         asked = len(own.asked)
-        for ask in (first, *asks):
-            assert ask() is None
+        for each in (first, *asks):
+            assert each() is None
         assert len(own.asked) == asked + 1, number
         assert own.admit(day(5)).degraded
         own.runtime.advance(PAUSE)
@@ -135,17 +137,36 @@ def test_a_server_without_memory_is_not_back_for_what_is_settled(own: RedisCount
     assert [each.state for each in told] == ["lost"]
 
 
-def test_a_reply_to_a_reader_meanwhile_does_not_make_all_well(redis_counter: RedisCounter) -> None:
+READERS: dict[str, Callable[[RedisStore], Any]] = {
+    "hints": lambda store: store.board.exchange([]),
+    "lease": lambda store: store.board.lease("m", 5.0),
+    "read": lambda store: store.board.read("b"),
+    "settle": lambda store: store.settle(Grant("1-1", (slots(9),), ""), (1,)),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_reply_to_a_reader_meanwhile_does_not_make_all_well(redis_counter: RedisCounter, name: str) -> None:
     """It was asked before the failure."""
-    step = board(redis_counter).read("b")
+    step, line = READERS[name](redis_counter.store), board(redis_counter)._line
     order = step.send(None)
-    board(redis_counter)._line.failed(StoreFailure(Loss.UNABLE, "OOM"))
+    assert order.script.name == name
+    line.failed(StoreFailure(Loss.UNABLE, "OOM"))
     with pytest.raises(StopIteration):
         step.send(redis_counter.run(one(order)))
-    assert board(redis_counter)._line.gate.suspicious
-    assert exchange(redis_counter) == {}
-    assert redis_counter.asked == ["read", "add", "hints"]
-    assert not board(redis_counter)._line.gate.suspicious
+    assert line.gate.suspicious
+    assert exchange(redis_counter) is not None
+    assert redis_counter.asked == [name, "add", "hints"]
+    assert not line.gate.suspicious
+
+
+def test_a_reader_that_asked_alone_makes_room_for_the_next(redis_counter: RedisCounter) -> None:
+    line = board(redis_counter)._line
+    line.failed(StoreFailure(Loss.UNABLE, "OOM"))
+    assert line.enter()
+    assert not line.enter()
+    redis_counter.run(line.answer(ask(HINTS, (redis_counter.store._names.hints,)), _hints, proof=False))
+    assert line.enter()
 
 
 def test_a_flush_loses_advice_and_nothing_else(redis_counter: RedisCounter) -> None:

@@ -17,7 +17,7 @@ import pytest
 import redis
 
 from routerkit.core.effects import Ask, Cancelled, Loss, StoreFailure
-from routerkit.core.limits import MICROSECONDS, Charge, Grant, Kind, period_number
+from routerkit.core.limits import MICROSECONDS, Charge, Denial, Grant, Kind, period_number
 from routerkit.store.redis import RedisStore
 from routerkit.store.redis_address import address_of
 from routerkit.store.redis_ask import ADD, ask
@@ -529,6 +529,14 @@ def test_what_is_not_ours_is_no_reply(server: Server) -> None:
         made = drive(store.admit([day(5)], 60.0), lambda _, reply=reply: reply)
         assert made.degraded
     assert isinstance(drive(store.admit([], 60.0), lambda _: b"0 1 0"), Grant)
+
+
+def test_a_limit_that_only_redis_sees_reached_is_one_that_was_charged() -> None:
+    """It counts in floating point."""
+    store = RedisStore("redis://localhost", SystemRuntime())
+    free, costly = slots(9, 0), money(10**18, 5, "total")
+    made = drive(store.admit([free, costly, free], 60.0), lambda _: b"0 1800000000000000 0" + b" 0 0 0 1" * 3)
+    assert made == Denial(costly, None)
 
 
 def test_time_is_in_microseconds(server: Server) -> None:

@@ -10,9 +10,6 @@ from typing import Any
 import attrs
 import pytest
 
-from routerkit.core.effects import Ask
-from routerkit.store.redis_async import AsyncRedisLink
-from routerkit.store.redis_link import RedisLink
 from routerkit.testing import Connection, FaultServer, RecordedRequest, Reply
 from routerkit.testing import replies as r
 from routerkit.testing.signals import Signal
@@ -20,9 +17,8 @@ from tests.store.counters import _ELAPSE
 from tests.store.servers import Server
 from tests.support.facades import AsyncCaller, Caller, SkippingRuntime, SyncCaller
 from tests.support.scenarios import A
+from tests.support.unhurried import PATIENCE, unhurry
 
-PATIENCE = 20.0
-"""Seconds that a busy machine may need for anything."""
 STORES = ("memory", "redis")
 
 
@@ -108,19 +104,6 @@ def eventually(callers: Caller | Sequence[Caller] | None, predicate: Callable[[]
 def waiting(caller: Caller) -> int:
     """How many calls wait for a turn."""
     return sum(len(queue) for queue in caller.client.router.turns._queues.values())
-
-
-def unhurry(patch: Callable[[Any, str, Any], object] = setattr) -> None:
-    """From now on calls wait for Redis as long as it takes: here a busy machine is not the subject."""
-    for link in (RedisLink, AsyncRedisLink):
-        perform = link.perform
-
-        def patiently(self: Any, order: Ask, perform: Any = perform) -> Any:
-            order.seconds = max(order.seconds, PATIENCE)
-            return perform(self, order)
-
-        patch(link, "perform", patiently)
-        patch(link.__init__, "__defaults__", (PATIENCE,))
 
 
 @pytest.fixture

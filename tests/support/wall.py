@@ -18,11 +18,9 @@ from routerkit.core.effects import (
     Cancelled,
     Emit,
     Failure,
-    Loss,
     Send,
     Sleep,
     Step,
-    StoreFailure,
     TransportFailure,
 )
 from routerkit.core.shared import packed
@@ -54,7 +52,10 @@ class Wall(BoardServer):
     def perform(self, question: Ask) -> Any:
         assert isinstance(question, Question)
         self.tried.append(question.what)
-        return super().perform(question)
+        now = self.runtime.now
+        answer = super().perform(question)
+        self.runtime.now = now  # others wait at the same time: :class:`World` lets it pass
+        return answer
 
     def write(self, name: str, data: bytes, age: float = 0.0) -> None:
         """Somebody wrote this, so many seconds ago."""
@@ -159,12 +160,9 @@ class World:
         else:
             self._wait(task, effect)
 
-    def _told(self, question: Question) -> Any:
-        return StoreFailure(Loss.TIMEOUT) if self.wall.lost else self.wall.perform(question)
-
     def _wait(self, task: Task, effect: Any) -> None:
         if isinstance(effect, Question):
-            self._later(task, effect.seconds if self.wall.lost else 0.001, lambda: self._told(effect))
+            self._later(task, effect.seconds if self.wall.lost else 0.001, lambda: self.wall.perform(effect))
         elif isinstance(effect, Sleep):
             assert effect.seconds <= 0.1
             self._later(task, effect.seconds, lambda: None)
