@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 from typing import Any
 
@@ -11,18 +12,23 @@ from routerkit import (
     FREE_TIER,
     Budget,
     BudgetExceededError,
+    Completion,
     ConfigurationError,
+    DeadlineExceededError,
     LimitExceededError,
     Limits,
     NoEligibleModelError,
     Router,
     Tenant,
+    Timeouts,
 )
-from routerkit.core.effects import Ask, Loss, StoreFailure
+from routerkit.core.effects import Ask, HttpResponse, Loss, Send, Step, StoreFailure
 from routerkit.store.redis import RedisStore
 from routerkit.testing import replies as r
 from routerkit.testing.runtime import WALL
+from tests.support.board import BoardServer, MemoryBoard
 from tests.support.core import HOST, KEY, A, B, C, Told, World, asking
+from tests.support.crowd import Crowd
 from tests.support.virtual import Interruption, VirtualRuntime
 
 DAY = 86_400.0
@@ -264,6 +270,133 @@ def test_limits_and_breakers_together_are_told_as_no_model() -> None:
     assert error.retry_after == pytest.approx(60, abs=0.1)
 
 
+def test_after_a_pause_limits_are_asked_again() -> None:
+    """What was refused before a wait need not be refused after it."""
+    world = World(limits={f"model:{B}": Limits(requests_per_minute=60)})
+    world.script(A, BUSY)
+    world.script(B, *[r.completion()] * 60, r.error(429, headers={"Retry-After": "2"}), r.completion())
+    for _ in range(60):
+        assert world.ask(model=B).error is None
+    world.ask()
+    told = world.ask(fallback_models=[B], timeouts=Timeouts(total=100))
+    assert told.attempts == [f"{A} 429 rate_limited"] or told.waits
+
+
+# --- queues before attempts ---
+
+
+def crowded(world: World, seconds: float = 1.0) -> tuple[Crowd, list[str]]:
+    """Calls at the same time, each attempt of which takes so long; and the models asked, in order."""
+    models: list[str] = []
+
+    def answer(order: Send) -> tuple[float, HttpResponse]:
+        if order.request.body is None:
+            return 0.0, HttpResponse(404, {}, b"")
+        body = json.loads(order.request.body)
+        models.append(str(body.get("model")))
+        choice = {"index": 0, "message": {"role": "assistant", "content": "Hello"}, "finish_reason": "stop"}
+        return seconds, HttpResponse(
+            200, {"content-type": "application/json"}, json.dumps({"choices": [choice]}).encode()
+        )
+
+    return Crowd(world.runtime, answer), models
+
+
+def call(world: World, **more: Any) -> Step[Completion]:
+    return world.router.complete(asking(**more))
+
+
+def test_calls_wait_for_their_turn_at_a_gateway() -> None:
+    world = World(limits={f"gateway:{HOST}": Limits(concurrency=1, queue_size=2)})
+    crowd, _ = crowded(world)
+    members = [crowd.join(f"{place}", call(world), place / 10) for place in range(4)]
+    crowd.run()
+    assert crowd.order == ["3", "0", "1", "2"], "the fourth finds the queue full"
+    assert [type(member.error) for member in members] == [type(None)] * 3 + [LimitExceededError]
+    assert "and 2 wait already" in str(members[3].error)
+    first, second, third = (member.result.route for member in members[:3])
+    assert first.waits == ()
+    assert [wait.seconds for wait in (*second.waits, *third.waits)] == [pytest.approx(0.9), pytest.approx(1.8)]
+    assert second.waits[0].reason == f"its turn: 1 request at a time of gateway {HOST}"
+    assert left_over(world) == 0
+
+
+def test_another_named_model_is_asked_before_waiting() -> None:
+    world = World(limits={f"model:{A}": Limits(concurrency=1, queue_size=5)})
+    crowd, models = crowded(world)
+    for place in range(2):
+        crowd.join(f"{place}", call(world, fallback_models=[B]), place / 10)
+    crowd.run()
+    assert models == [A, B]
+
+
+def test_but_a_turn_is_waited_for_before_the_catalogue_is_drawn() -> None:
+    world = World(limits={f"model:{A}": Limits(concurrency=1, queue_size=5)})
+    world.catalog(A, B)
+    world.read_catalog()
+    crowd, models = crowded(world)
+    for place in range(2):
+        crowd.join(f"{place}", call(world), place / 10)
+    crowd.run()
+    assert models == [A, A]
+
+
+def test_no_turn_in_time_leads_to_the_catalogue() -> None:
+    world = World(limits={f"model:{A}": Limits(concurrency=1, queue_size=5, queue_timeout=0.5)})
+    world.catalog(A, B)
+    world.read_catalog()
+    crowd, models = crowded(world, seconds=3.0)
+    members = [crowd.join(f"{place}", call(world), place / 10) for place in range(2)]
+    crowd.run()
+    assert models == [A, B]
+    assert [skip.reason for skip in members[1].result.route.skipped] == [
+        f"1 request at a time of {A}: all are under way",
+        f"1 request at a time of {A}: all are under way, and no turn came in time",
+    ]
+
+
+@pytest.mark.parametrize("scope", ["client", f"gateway:{HOST}"])
+def test_a_turn_that_does_not_come_before_the_deadline(scope: str) -> None:
+    world = World(limits={scope: Limits(concurrency=1, queue_size=5)})
+    crowd, _ = crowded(world, seconds=100.0)
+    crowd.join("first", call(world, timeouts=Timeouts(first_byte=200, total=200)))
+    late = crowd.join("late", call(world, timeouts=Timeouts(total=10)), 0.1)
+    crowd.run()
+    assert isinstance(late.error, DeadlineExceededError)
+    assert "the 10 s of the call are over" in str(late.error)
+    assert "no turn came in time" in str(late.error)
+    assert late.ended == pytest.approx(1009.1)
+
+
+def test_who_comes_while_others_wait_waits_behind_them() -> None:
+    world = World(limits={f"gateway:{HOST}": Limits(concurrency=1, queue_size=5)})
+    crowd, _ = crowded(world)
+    for place in range(3):
+        crowd.join(f"{place}", call(world), place * 0.55)
+    crowd.run()
+    assert crowd.order == ["0", "1", "2"]
+
+
+def test_a_turn_whose_model_meanwhile_has_other_troubles() -> None:
+    world = World(limits={f"model:{A}": Limits(concurrency=1, queue_size=5, requests_per_day=1)})
+    crowd, models = crowded(world)
+    members = [crowd.join(f"{place}", call(world), place / 10) for place in range(2)]
+    crowd.run()
+    assert models == [A]
+    assert "1 request a day" in str(members[1].error)
+
+
+def test_calls_queue_too() -> None:
+    tenants = [Tenant("acme", api_key=KEY, limits=Limits(concurrency=2, queue_size=10))]
+    world = World(api_key=None, tenants=tenants, limits={"client": Limits(concurrency=1, queue_size=10)}, tenant="acme")
+    crowd, _ = crowded(world)
+    members = [crowd.join(f"{place}", call(world), place / 100) for place in range(5)]
+    crowd.run()
+    assert all(member.error is None for member in members)
+    assert world.runtime.now == pytest.approx(1005.0, abs=0.5)
+    assert left_over(world) == 0
+
+
 # --- money ---
 
 
@@ -329,7 +462,10 @@ def test_unknown_prices(policy: Any, listed: bool) -> None:
     told = world.ask()
     if policy == "refuse":
         error = refused(told)
-        assert str(error) == f"{A} on {HOST}: the client's budget (0.25 USD a day) refuses it: nobody can tell what it may cost"
+        assert (
+            str(error)
+            == f"{A} on {HOST}: the client's budget (0.25 USD a day) refuses it: nobody can tell what it may cost"
+        )
         assert error.retry_at is None
     else:
         assert told.error is None
@@ -428,6 +564,72 @@ def test_limits_need_somebody_who_counts() -> None:
     world = World(limits=Limits(requests_per_day=1))
     with pytest.raises(ConfigurationError, match="need a store"):
         Router(world.settings, world.runtime)
+
+
+# --- a fleet ---
+
+
+def test_processes_tell_each_other_what_is_broken() -> None:
+    runtime = VirtualRuntime()
+    server = BoardServer(runtime)
+    one, other = (World(runtime=runtime, board=MemoryBoard(server), strategy="performance_optimized") for _ in range(2))
+    for world in (one, other):
+        world.gateway.perform_ask = server.perform
+    one.script(A, DOWN)
+    while one.router.health.states().get(f"{A} on {HOST}") != "open":
+        one.ask(fallback_models=[B])
+    runtime.now += 1.1
+    one.ask(model=B)
+    told = other.ask(fallback_models=[B])
+    assert told.attempts == [f"{B} 200 ok"], "without a request of its own"
+    runtime.now += 60
+    other.script(A, r.completion())
+    assert other.ask().error is None
+    assert server.leases == {}
+    runtime.now += 11
+    other.ask()
+    other.root.forked()
+
+
+def test_a_probe_that_another_process_makes_is_not_made() -> None:
+    runtime = VirtualRuntime()
+    server = BoardServer(runtime)
+    world = World(runtime=runtime, board=MemoryBoard(server), limits={f"model:{A}": Limits(requests_per_minute=1)})
+    world.gateway.perform_ask = server.perform
+    world.trip(A)
+    runtime.now += 70
+    server.leases[f"probe {A} on {HOST}"] = ("another's", runtime.now + 30)
+    assert world.ask(fallback_models=[B]).attempts == [f"{B} 200 ok"]
+    server.leases.clear()
+    runtime.now += 2
+    assert world.ask(fallback_models=[B]).attempts == [f"{A} 200 ok"]
+    runtime.now += 2
+    assert world.ask(fallback_models=[B]).attempts == [f"{B} 200 ok"], "a probe that a limit refuses"
+    assert server.leases == {}
+
+
+@both
+def test_interrupted_anywhere_a_fleet_gets_its_leases_back(stream: bool) -> None:
+    for at in range(1000):
+        runtime = VirtualRuntime()
+        server = BoardServer(runtime)
+        world = World(runtime=runtime, board=MemoryBoard(server), limits={f"model:{A}": Limits(concurrency=1)})
+        world.gateway.perform_ask = server.perform
+        world.trip(A)
+        runtime.now += 70
+        step = (world.router.stream if stream else world.router.complete)(asking(stream=stream))
+        try:
+            world.gateway.run(step, Interruption(at))
+        except KeyboardInterrupt:
+            pass
+        else:
+            break
+        assert left_over(world) == 0
+        assert not world.gateway.open
+        runtime.now += 2
+        assert world.ask(stream=stream).error is None
+        assert server.leases == {}
+    assert at > 4
 
 
 # --- while the store is lost ---

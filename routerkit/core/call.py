@@ -35,7 +35,7 @@ from routerkit.core.failure import (
 from routerkit.core.health import Admission
 from routerkit.core.hold import ALL, NOTHING, Hold, Spent
 from routerkit.core.intake import MAX_RESPONSE
-from routerkit.core.itinerary import Itinerary, worthwhile
+from routerkit.core.itinerary import Itinerary, useful, worthwhile
 from routerkit.core.ladder import pursue
 from routerkit.core.ledger import Ledger
 from routerkit.core.limits import Denial
@@ -140,7 +140,7 @@ class Call:
         denial, note = (made.denial, made.note) if isinstance(made, NoTurn) else (made, "")
         if denial.degraded:
             self.ledger.degraded.append("the call")
-        if note and not self.enough():
+        if note and self.late:
             raise DeadlineExceededError(f"the {self.request.total:g} s of the call are over: {reason_of(denial, note)}")
         raise refused_error(denial, self.router.runtime.wall(), note)
 
@@ -168,6 +168,11 @@ class Call:
     def trial(self, candidate: Candidate, admission: Admission) -> Trial:
         """An attempt to be made; on a new connection, once a pooled one has turned out stale."""
         return Trial(candidate, admission, fresh=self.ledger.free_attempts > 0)
+
+    @property
+    def late(self) -> bool:
+        """Whether the deadline was the reason to wait for a turn no longer."""
+        return self.left() <= useful(self.request) + TOLERANCE
 
     def enough(self, pause: float = 0.0) -> bool:
         """Whether, after a pause, the time left is enough for an attempt to make sense."""

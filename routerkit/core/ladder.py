@@ -205,7 +205,7 @@ def _all_denied(call: Call, wait: float | None) -> RouterKitError:
     now = call.router.runtime.wall()
     lines = "\n".join(f"  {each.target}: {why.reason}" for each, why in refused)
     told = f"{refused[0][0].target}: {first.reason}" if len(refused) == 1 else f"no model may be asked now:\n{lines}"
-    if not call.enough():
+    if call.late:
         return DeadlineExceededError(f"the {call.request.total:g} s of the call are over: {told}")
     return kind(told, retry_at=None if wait is None else now + wait, retry_after=wait)
 

@@ -97,6 +97,10 @@ class Demand:
     """What one call asks of limits and budgets; worked out when it is first needed."""
 
     def __init__(self, request: ChatRequest) -> None:
+        self.ask(request)
+
+    def ask(self, request: ChatRequest) -> None:
+        """From now on for this request: what continues a stream that broke is longer than what was asked."""
         self._request = request
         self._needs: Needs | None = None
         self._tokens: int | None = None

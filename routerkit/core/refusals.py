@@ -26,7 +26,8 @@ def reason_of(denial: Denial, note: str = "") -> str:
     else:
         said = f"{charge.label}: used up"
     alone = "decided without the store, which is lost" if denial.degraded else ""
-    return ", ".join(part for part in (said, note, alone) if part)
+    vain = "and waiting does not help" if denial.never else ""
+    return ", ".join(part for part in (said, note, alone, vain) if part)
 
 
 def refused_error(denial: Denial, wall: float, note: str = "") -> LimitExceededError | BudgetExceededError:
@@ -34,9 +35,7 @@ def refused_error(denial: Denial, wall: float, note: str = "") -> LimitExceededE
     kind = BudgetExceededError if denial.charge.kind is Kind.MONEY else LimitExceededError
     after = denial.retry_after
     told = reason_of(denial, note)
-    if denial.never:
-        told += "; waiting does not help"
-    elif after is not None:
+    if after is not None:
         told += f"; there is room again in {shown_seconds(after)}"
     return kind(told, retry_at=None if after is None else wall + after, retry_after=after)
 

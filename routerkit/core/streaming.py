@@ -159,6 +159,7 @@ def _go_on(call: Call, intake: Intake, signal: Signal) -> Step[Intake]:
         if continued is None or not all(_is_text(chunk) for chunk in intake.chunks):
             raise error
         call.request, kept, kind = continued, intake.chunks, StreamSeam
+        call.itinerary.demand.ask(continued)
     try:
         trial = yield from onward(call, intake.trial, verdict)
         following = yield from pursue(call, begin, trial)

@@ -108,8 +108,8 @@ _BUDGETS = st.none() | st.builds(
 )
 _LIMITS = st.none() | st.builds(
     Limits,
-    requests_per_minute=st.sampled_from([None, 1, 3]),
-    requests_per_day=st.sampled_from([None, 2, 5]),
+    requests_per_minute=st.sampled_from([None, None, 1, 3]),
+    requests_per_day=st.sampled_from([None, 1, 2, 4]),
     tokens_per_minute=st.sampled_from([None, None, 2000]),
     concurrency=st.sampled_from([1, 2]),
     queue_size=st.sampled_from([0, 0, 2]),

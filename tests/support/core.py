@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from routerkit.config import settings_from
+from routerkit.core.fleet import Board
 from routerkit.core.limits import Store
 from routerkit.core.router import Router
 from routerkit.errors import RouterKitError
@@ -61,6 +62,7 @@ class World:
         observed: bool = True,
         tenant: str | None = None,
         store: Store | None = None,
+        board: Board | None = None,
         **settings: Any,
     ) -> None:
         self.gateway = VirtualGateway(runtime)
@@ -69,7 +71,7 @@ class World:
             settings = {"base_url": f"http://{HOST}/v1", "api_key": KEY, **settings}
         self.settings = settings_from({}, **settings)
         self.store = MemoryStore(self.runtime) if store is None else store
-        self.root = Router(self.settings, self.runtime, lambda: observed, self.store)
+        self.root = Router(self.settings, self.runtime, lambda: observed, self.store, board)
         self.router = self.root if tenant is None else self.tenant(tenant)
 
     def tenant(self, name: str) -> Router:
