@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -19,23 +20,56 @@ from routerkit import (
     Limits,
     NoEligibleModelError,
     Router,
+    StoreChanged,
+    StoreState,
     Tenant,
     Timeouts,
 )
-from routerkit.core.effects import Ask, HttpResponse, Loss, Send, Step, StoreFailure
+from routerkit.core.effects import Ask, HttpResponse, Loss, Script, Send, Step, StoreFailure
+from routerkit.core.limits import Charge, Counting, Denial, Grant
+from routerkit.core.quotas import MAX_FOUND
+from routerkit.store.memory import MemoryStore
 from routerkit.store.redis import RedisStore
 from routerkit.testing import replies as r
 from routerkit.testing.runtime import WALL
-from tests.support.board import BoardServer, MemoryBoard
+from tests.support.board import BoardServer, MemoryBoard, Question
 from tests.support.core import HOST, KEY, A, B, C, Told, World, asking
 from tests.support.crowd import Crowd
 from tests.support.virtual import Interruption, VirtualRuntime
 
 DAY = 86_400.0
+NO_SCRIPT = Script("question", "", "")
 BOTH = [False, True]
 both = pytest.mark.parametrize("stream", BOTH)
 BUSY = r.error(429, headers={"Retry-After": "30"})
 DOWN = r.error(503)
+
+
+class Distant(MemoryStore):
+    """A store that has to be asked, as one in a server has; whoever is interrupted meanwhile was not heard."""
+
+    def admit(self, charges: Sequence[Charge], lease: float, owner: str = "") -> Counting[Grant | Denial]:
+        made: Grant | Denial = yield self._question(lambda: self.admit_now(charges, lease, owner))
+        return made
+
+    def settle(self, grant: Grant, costs: Sequence[int]) -> Counting[None]:
+        yield self._question(lambda: self.settle_soon(grant, costs))
+
+    def _question(self, answer: Callable[[], Any]) -> Question:
+        return Question(NO_SCRIPT, (), (), 0.05, what="store", answer=answer)
+
+
+def answered(server: BoardServer, seconds: float = 0.0) -> Callable[[Ask], Any]:
+    """Performs what a store and a board ask; the store takes its time."""
+
+    def perform(order: Ask) -> Any:
+        assert isinstance(order, Question)
+        if order.what != "store":
+            return server.perform(order)
+        server.runtime.now += seconds
+        return order.answer()
+
+    return perform
 
 
 def refused(told: Told) -> LimitExceededError | BudgetExceededError:
@@ -272,14 +306,25 @@ def test_limits_and_breakers_together_are_told_as_no_model() -> None:
 
 def test_after_a_pause_limits_are_asked_again() -> None:
     """What was refused before a wait need not be refused after it."""
-    world = World(limits={f"model:{B}": Limits(requests_per_minute=60)})
-    world.script(A, BUSY)
-    world.script(B, *[r.completion()] * 60, r.error(429, headers={"Retry-After": "2"}), r.completion())
-    for _ in range(60):
-        assert world.ask(model=B).error is None
+    world = World(limits={f"model:{B}": Limits(requests_per_minute=1), f"model:{A}": Limits(requests_per_minute=100)})
+    world.script(A, r.error(429, headers={"Retry-After": "3"}), r.completion())
+    assert world.ask(model=B).error is None
+    assert world.ask(timeouts=Timeouts(total=2)).attempts == [f"{A} 429 rate_limited"]
+    told = world.ask(fallback_models=[B])
+    assert (told.attempts, len(told.waits)) == ([f"{A} 200 ok"], 1)
+
+
+def test_the_last_hope_is_limited_too() -> None:
+    world = World(limits={f"model:{A}": Limits(requests_per_minute=1)})
     world.ask()
-    told = world.ask(fallback_models=[B], timeouts=Timeouts(total=100))
-    assert told.attempts == [f"{A} 429 rate_limited"] or told.waits
+    world.trip(A)
+    told = world.ask()
+    assert told.attempts == []
+    assert isinstance(told.error, NoEligibleModelError)
+    assert "used up" in str(told.error)
+    assert left_over(world) == 0
+    world.runtime.now += 61
+    assert world.ask().attempts == [f"{A} 200 ok"]
 
 
 # --- queues before attempts ---
@@ -378,12 +423,12 @@ def test_who_comes_while_others_wait_waits_behind_them() -> None:
 
 
 def test_a_turn_whose_model_meanwhile_has_other_troubles() -> None:
-    world = World(limits={f"model:{A}": Limits(concurrency=1, queue_size=5, requests_per_day=1)})
+    world = World(limits={f"model:{A}": Limits(concurrency=1, queue_size=5, requests_per_day=2)})
     crowd, models = crowded(world)
-    members = [crowd.join(f"{place}", call(world), place / 10) for place in range(2)]
+    members = [crowd.join(f"{place}", call(world), place / 10) for place in range(3)]
     crowd.run()
-    assert models == [A]
-    assert "1 request a day" in str(members[1].error)
+    assert models == [A, A]
+    assert "2 requests a day" in str(members[2].error)
 
 
 def test_calls_queue_too() -> None:
@@ -555,6 +600,34 @@ def test_budget_and_limit_together() -> None:
 # --- the house ---
 
 
+def test_limits_that_limit_nothing() -> None:
+    world = World(limits={"client": Limits(), "key": Limits()})
+    assert world.ask().error is None
+
+
+def test_what_a_request_needs_is_worked_out_once() -> None:
+    tenants = [Tenant("acme", api_key=KEY, limits=Limits(tokens_per_minute=1000))]
+    limits = {"client": Limits(tokens_per_minute=1000), "key": Limits(tokens_per_minute=1000)}
+    world = World(api_key=None, tenants=tenants, limits=limits, budget=Budget(5), tenant="acme")
+    priced(world, a="0.000001")
+    assert world.ask(max_tokens=600).error is None
+    assert world.ask(max_tokens=600).error is None
+
+
+def test_models_that_users_name_do_not_fill_the_memory() -> None:
+    world = World(limits={"key": Limits(requests_per_day=10_000)})
+    for number in range(MAX_FOUND + 1):
+        assert world.ask(model=f"m/{number}").error is None
+    quotas: Any = world.router.quotas
+    assert len(quotas._found) <= MAX_FOUND
+
+
+def test_one_process_alone_meets_nobody() -> None:
+    world = World()
+    assert list(world.router.meet()) == []
+    Router(world.settings, world.runtime).forked()
+
+
 def test_without_limits_nothing_is_counted() -> None:
     world = World()
     assert world.router.quotas is None
@@ -608,27 +681,75 @@ def test_a_probe_that_another_process_makes_is_not_made() -> None:
     assert server.leases == {}
 
 
+def test_a_last_hope_that_another_process_tries_is_not_tried() -> None:
+    runtime = VirtualRuntime()
+    server = BoardServer(runtime)
+    world = World(runtime=runtime, board=MemoryBoard(server))
+    world.gateway.perform_ask = server.perform
+    world.trip(A)
+    server.leases[f"probe {A} on {HOST}"] = ("another's", runtime.now + 30)
+    assert isinstance(world.ask().error, NoEligibleModelError)
+    server.leases.clear()
+    runtime.now += 2
+    world.ask()
+    runtime.now += 2
+    assert world.ask().attempts == [f"{A} 200 ok"]
+
+
+@pytest.mark.parametrize("fleet", [False, True])
+@pytest.mark.parametrize("limits", [{f"model:{A}": Limits(concurrency=1)}, {"client": Limits(concurrency=1)}])
+def test_leave_that_comes_too_late_is_given_back(fleet: bool, limits: Any) -> None:
+    """What is not sent before the deadline is not sent."""
+    runtime = VirtualRuntime()
+    server = BoardServer(runtime)
+    world = World(runtime=runtime, board=MemoryBoard(server) if fleet else None, store=Distant(runtime), limits=limits)
+    world.gateway.perform_ask = answered(server, 0.05)
+    world.trip(A)
+    runtime.now += 70
+    told = world.ask(timeouts=Timeouts(total=0.04))
+    assert isinstance(told.error, DeadlineExceededError)
+    assert (told.attempts, asked(world), left_over(world)) == ([], [], 0)
+    assert all(until <= runtime.now for _, until in server.leases.values())
+    assert world.ask().error is None
+
+
 @both
-def test_interrupted_anywhere_a_fleet_gets_its_leases_back(stream: bool) -> None:
+@pytest.mark.parametrize("fleet", [False, True])
+@pytest.mark.parametrize("total", [100.0, 0.04])
+def test_interrupted_anywhere_a_fleet_gets_its_leases_back(stream: bool, fleet: bool, total: float) -> None:
+    """And nothing stays held in the store."""
+    tenants = [Tenant("acme", api_key=KEY, limits=Limits(concurrency=1), budget=Budget(5))]
+    limits = {"client": Limits(concurrency=1), f"model:{A}": Limits(concurrency=1)}
     for at in range(1000):
         runtime = VirtualRuntime()
         server = BoardServer(runtime)
-        world = World(runtime=runtime, board=MemoryBoard(server), limits={f"model:{A}": Limits(concurrency=1)})
-        world.gateway.perform_ask = server.perform
+        world = World(
+            runtime=runtime,
+            board=MemoryBoard(server) if fleet else None,
+            store=Distant(runtime),
+            limits=limits,
+            api_key=None,
+            tenants=tenants,
+            tenant="acme",
+        )
+        world.gateway.perform_ask = answered(server, 0.0 if total > 1 else 0.015)
+        priced(world, a="0")
         world.trip(A)
         runtime.now += 70
-        step = (world.router.stream if stream else world.router.complete)(asking(stream=stream))
+        asking_for = asking(stream=stream, timeouts=Timeouts(total=total))
+        step = (world.router.stream if stream else world.router.complete)(asking_for)
         try:
             world.gateway.run(step, Interruption(at))
-        except KeyboardInterrupt:
-            pass
+        except (KeyboardInterrupt, DeadlineExceededError) as error:
+            if isinstance(error, DeadlineExceededError):
+                break
         else:
             break
         assert left_over(world) == 0
         assert not world.gateway.open
         runtime.now += 2
         assert world.ask(stream=stream).error is None
-        assert server.leases == {}
+        assert all(until <= runtime.now for _, until in server.leases.values())
     assert at > 4
 
 
@@ -660,6 +781,41 @@ def test_without_the_store_each_process_goes_on_alone_and_says_so(stream: bool) 
     assert error.retry_after <= 5.0, "by then the store may be back"
     assert world.router.accounts.stats().degraded == 4
     assert store.report().lost
+
+
+def test_interrupted_while_asking_a_lost_store_nothing_stays_held() -> None:
+    tenants = [Tenant("acme", api_key=KEY, limits=Limits(concurrency=1), budget=Budget(5))]
+    asks = 0
+    for at in range(1000):
+        runtime = VirtualRuntime()
+        store = RedisStore("redis://127.0.0.1:1", runtime)
+        limits = {"client": Limits(concurrency=1), "key": Limits(concurrency=1)}
+        world = World(runtime=runtime, store=store, api_key=None, tenants=tenants, limits=limits, tenant="acme")
+        world.gateway.perform_ask = lost
+        priced(world, a="0.0001")
+        interruption = Interruption(at)
+        try:
+            world.gateway.run(world.router.complete(asking(max_tokens=10)), interruption)
+        except KeyboardInterrupt:
+            asks += isinstance(interruption.effect, Ask)
+        else:
+            break
+        assert world.ask(max_tokens=10).error is None, interruption.effect
+    assert asks >= 3
+
+
+def test_what_the_store_says_is_told_to_observers() -> None:
+    runtime = VirtualRuntime()
+    told: list[StoreChanged] = []
+    store = RedisStore("redis://127.0.0.1:1", runtime, notify=told.append)
+    world = World(runtime=runtime, store=store, limits=Limits(requests_per_day=100))
+    world.gateway.perform_ask = lost
+    while not told:
+        world.ask()
+    world.router.note(told[0])
+    world.ask()
+    (event,) = [each for each in world.events if isinstance(each, StoreChanged)]
+    assert event.state is StoreState.LOST
 
 
 def test_money_stops_after_the_allowance() -> None:

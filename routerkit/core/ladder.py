@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from routerkit.core.effects import Step, sleep
 from routerkit.core.failure import remembered_error
 from routerkit.core.health import Refusal
+from routerkit.core.hold import NOTHING
 from routerkit.core.limits import Kind
 from routerkit.core.retry import jittered, spread, waits
 from routerkit.errors import (
@@ -38,6 +39,9 @@ def pursue(call: Call, attempt: Callable[[Call, Trial], Step[Result[T]]], trial:
     if trial is None:
         trial = yield from _first(call)
     while True:
+        if call.left() <= 0:  # asking the store for leave took the rest of it
+            yield from _not_made(call, trial)
+            raise _too_late(call)
         try:
             result = yield from attempt(call, trial)
         except BaseException:
@@ -54,6 +58,22 @@ def pursue(call: Call, attempt: Callable[[Call, Trial], Step[Result[T]]], trial:
         if result.value is not None:
             return result.value
         trial = yield from onward(call, trial, result.verdict)
+
+
+def _not_made(call: Call, trial: Trial) -> Step[None]:
+    """Give back what was granted for an attempt that is not made."""
+    admission = trial.admission
+    admission.settle(Sample.NEUTRAL, Blame.NOBODY)
+    admission.release()
+    try:
+        if admission.hold is not None:
+            yield from admission.hold.settle(NOTHING)
+        if call.router.fleet is not None:
+            yield from call.router.fleet.probed(admission)
+    except BaseException:
+        if call.router.fleet is not None:
+            call.router.fleet.probed_soon(admission)
+        raise
 
 
 def _first(call: Call) -> Step[Trial]:
