@@ -711,8 +711,8 @@ def test_while_another_process_probes_nobody_does_here() -> None:
     subject.defer(out, 5, 6)
     assert (subject.state, subject.hearsay, subject.retry_at(5)) == (HALF_OPEN, True, 6)
     assert subject.acquire(5.9, lease=LEASE) is None
-    out.settle(FAIL, 5.9)
-    assert subject.state is HALF_OPEN, "it was never sent"
+    out.settle(OK, 5.9)
+    assert (subject.state, subject.hearsay) == (HALF_OPEN, True), "it was never sent"
     again = probe(subject, 6)
     out.breaker.defer(out, 6, 100)
     assert not again.stale, "only once"
@@ -720,6 +720,15 @@ def test_while_another_process_probes_nobody_does_here() -> None:
     assert subject.state is CLOSED, "the other one's probe succeeded"
     subject.defer(again, 6, 100)
     assert (subject.state, subject.hearsay) == (CLOSED, False), "too late"
+
+
+def test_a_probe_that_was_made_is_nobody_elses() -> None:
+    subject = tripped()
+    out = probe(subject, 5)
+    out.settle(OK, 5)
+    subject.defer(out, 5, 6)
+    probe(subject, 5).settle(OK, 5)
+    assert subject.state is CLOSED
 
 
 def test_who_waits_for_anothers_probe_is_open_again_when_that_fails() -> None:

@@ -380,10 +380,23 @@ def test_while_it_is_lost_nobody_waits_for_it_more_than_once_a_second(server: Bo
     one.call(*[FAIL] * 5)
     for _ in range(20):
         one.ask()
+        assert isinstance(one.panic(), (Admission, type(None))), "alone"
     assert server.runtime.now - before == pytest.approx(0.05)
     wait(server, 1)
     one.sync()
     assert server.runtime.now - before == pytest.approx(1.1)
+
+
+def test_a_call_that_began_while_it_was_lost_asks_it_again(server: BoardServer, one: Process) -> None:
+    down(server, one)
+    server.lost = True
+    wait(server, 1)
+    one.sync()
+    server.lost = False
+    wait(server, 1)
+    got = one.probing(one.health.admit(A, [KEY], lease=LEASE, stream=False))
+    assert isinstance(got, Admission)
+    assert server.holder(f"probe {A}") is not None
 
 
 def test_what_opened_is_told_later_if_it_still_is_open(server: BoardServer, one: Process, two: Process) -> None:
@@ -394,6 +407,7 @@ def test_what_opened_is_told_later_if_it_still_is_open(server: BoardServer, one:
     one.breaker(B).reset(server.runtime.now)
     server.runtime.now = START + 2
     one.sync()
+    assert one.fleet._hearsay.news.keys() == {str(A)}
     server.lost = False
     server.runtime.now = START + 4
     one.sync()
@@ -408,6 +422,22 @@ def test_what_opened_is_told_later_if_it_still_is_open(server: BoardServer, one:
     server.runtime.now = START + 20
     one.sync()
     assert server.asked[1:] == ["exchange"]
+
+
+def test_what_happens_while_it_is_asked_in_vain_is_newer(server: BoardServer, one: Process) -> None:
+    one.trip()
+    one.breaker().reset(server.runtime.now)
+    one.call(*[FAIL] * 5)
+    server.lost = True
+    step = one.fleet.sync()
+    question = step.send(None)
+    one.breaker().reset(server.runtime.now)
+    with pytest.raises(StopIteration):
+        step.send(server.perform(question))
+    server.lost = False
+    wait(server, 1)
+    one.sync()
+    assert server.asked[-1] == f"exchange {A}=0"
 
 
 def test_a_lost_board_forgets_nothing_that_was_heard(server: BoardServer, one: Process, two: Process) -> None:
@@ -584,7 +614,7 @@ def test_a_probe_of_what_closed_meanwhile_is_none(server: BoardServer, one: Proc
 def test_a_hint_that_came_to_its_end_closes_nothing(server: BoardServer, one: Process, two: Process) -> None:
     down(server, one, two)
     assert isinstance(two.panic(), Admission)
-    wait(server, PROBING + 1)
+    server.runtime.now = START + 5 + PROBING
     assert server.exchange([]) == {}
     two.sync()
     assert two.state() == (HALF_OPEN, True)
@@ -643,6 +673,23 @@ def test_a_probe_whose_hint_is_about_to_end_is_told_of(server: BoardServer, one:
     assert two.state() == (CLOSED, False)
 
 
+def test_a_hint_that_is_told_again_stands_for_longer(server: BoardServer, one: Process, two: Process) -> None:
+    down(server, one, two)
+    assert isinstance(two.panic(), Admission)
+    wait(server, PROBING - 1)
+    out = one.admitted()
+    wait(server, 0.5)
+    two.sync()
+    wait(server, 10)
+    two.sync()
+    assert two.state() == (HALF_OPEN, True), "it would be over by now"
+    one.end(out, OK)
+    one.call(OK)
+    wait(server, 1)
+    two.sync()
+    assert two.state() == (CLOSED, False)
+
+
 def test_the_gateway_and_the_model_are_probed_at_once(server: BoardServer, one: Process, two: Process) -> None:
     one.trip()
     one.breaker(GATEWAY)
@@ -670,6 +717,7 @@ def test_who_gets_only_one_of_two_leases_gives_it_back(server: BoardServer, one:
     two.sync()
     wait(server, 5)
     assert two.refused().reason == "another process probes it"
+    assert f"lease probe {GATEWAY}" in server.asked, "the gateway's first"
     assert server.holder(f"probe {GATEWAY}") is None
     assert two.state(GATEWAY) == (HALF_OPEN, True)
     one.end(out, OK)
@@ -776,6 +824,29 @@ def test_interrupted_anywhere_nothing_is_held(server: BoardServer, told: bool, w
 
 
 @pytest.mark.parametrize("way", WAYS)
+def test_interrupted_between_two_leases_nothing_is_held(server: BoardServer, way: Ways) -> None:
+    happened, at = True, 0
+    while happened:
+        one = Process(server)
+        one.trip()
+        one.trip(B, Blame.GATEWAY)
+        wait(server, 5)
+        got = one.health.admit(A, [KEY], lease=LEASE, stream=False)
+        assert isinstance(got, Admission)
+        assert len(got.probing) == 2
+        happened = interrupted(server, one.fleet.may_probe(got), at, way)
+        if not happened:
+            assert len(server.leases) == 2
+            one.fleet.probed_soon(got)
+        wait(server, 1)
+        one.sync()
+        assert server.leases == {}, at
+        server.hints.clear()
+        at += 1
+    assert at == 4
+
+
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("sample", [OK, FAIL, NEUTRAL])
 def test_interrupted_while_giving_back_nothing_is_held(server: BoardServer, sample: Sample, way: Ways) -> None:
     happened = True
@@ -815,6 +886,7 @@ def test_a_forked_child_has_nothing_of_its_parents(server: BoardServer, one: Pro
     step = one.fleet.sync()
     wait(server, 1)
     step.send(None)
+    wait(server, 1)
     asked = len(server.asked)
     one.sync()
     assert len(server.asked) == asked, "the parent's turn does not count as another one"

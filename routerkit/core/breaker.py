@@ -194,7 +194,6 @@ class Breaker:
             self._resume(now)
             self._last_panic = now
         else:
-            self._generation += 1
             self._leased_until = until
 
     def record(self, sample: Sample, now: float, permit: Permit) -> None:

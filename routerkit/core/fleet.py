@@ -215,7 +215,7 @@ class Hearsay:
         self.news.clear()
 
     def _heed(self, name: str, breaker: Breaker, heard: _Heard, now: float) -> None:
-        if breaker.good_at < heard.told - FRESH and heard.until > now and breaker.adopt(now, heard.until):
+        if breaker.good_at < heard.told - FRESH and breaker.adopt(now, heard.until):
             self._followed[name] = now, heard.ends
 
 
@@ -306,8 +306,8 @@ class Fleet:
         for permit in admission.probing:
             now, breaker = self._runtime.monotonic(), permit.breaker
             seconds = min(breaker.leased_until - now, MAX_LEASE)
-            if permit.stale or seconds <= 0:
-                continue  # it closed meanwhile
+            if seconds <= 0:
+                continue  # it closed meanwhile, or has been under way for too long
             seen = self._hearsay.stands(breaker.scope, now + seconds)
             # Those who will wait for this probe have to be able to see how it went.
             if not seen and not (yield from self._exchange(News(breaker.scope, PROBING))):

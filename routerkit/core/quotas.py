@@ -232,7 +232,7 @@ def gateway_wide(charge: Charge) -> bool:
 
 
 def _free_scopes(gateway: str, held_by: str, whose: str, model: str) -> tuple[tuple[str, str, str], ...]:
-    if not model.endswith(_FREE):
+    if not model.lower().endswith(_FREE):
         return ()
     return (
         ("free", f"free:{gateway}:{held_by}", f"the free models with {whose}"),

@@ -17,7 +17,9 @@ def reason_of(denial: Denial, note: str = "") -> str:
     charge = denial.charge
     if charge.kind is Kind.MONEY:
         cost = in_usd(Decimal(charge.cost) / NANO)
-        if charge.cost > charge.cap:
+        if charge.cost == 1:  # nobody could tell what it may cost
+            said = f"{charge.label}: used up"
+        elif charge.cost > charge.cap:
             said = f"{charge.label} is less than the {cost} that this may cost"
         else:
             said = f"{charge.label} does not leave the {cost} that this may cost"

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from routerkit.core.router import Router
 
 _NOTHING = Decimal(0)
+_LEAST = Decimal("1e-9")
+"""US dollars that are reserved for what has no bound: what reserved nothing would be sent though nothing is left."""
 
 
 class Reservations:
@@ -98,7 +100,7 @@ class Reservations:
             if purse.budget.on_unknown_price == "refuse":
                 reason = f"{purse.label} refuses it: nobody can tell what it may cost"
                 return Refusal(reason, None, denial=purse.unknown)
-        return _NOTHING
+        return _LEAST
 
     def _entry(self, gateway: str, model: str) -> Model | None:
         return self._router.entry(Target(gateway, model))

@@ -48,19 +48,29 @@ class FleetMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.server = BoardServer(VirtualRuntime())
+        self.server.runtime.dice = None  # each time other ones, and the same in every run
         self.fleet = [Process(self.server, **attrs.asdict(SMALL)) for _ in range(3)]
         self.out: list[Held] = []
         self.worked: dict[tuple[Process, str], float] = {}
         """When a process saw that something works, last."""
         self.forced: set[Breaker] = set()
+        self.dead: set[str] = set()
+        """Leases that nobody will give back."""
 
-    @rule(seconds=st.sampled_from([0.1, 0.5, 1.0, 2.0, 4.0, 8.0, 30.0, 130.0]))
+    @rule(seconds=st.sampled_from([0.1, 0.5, 1.0, 2.0, 8.0, 30.0, 130.0]))
     def wait(self, seconds: float) -> None:
         self.server.runtime.now += seconds
 
-    @rule(dice=st.sampled_from([0.0, 0.5, 0.99]))
-    def roll(self, dice: float) -> None:
-        self.server.runtime.dice = dice
+    @rule()
+    def due(self) -> None:
+        """Until the next breaker lets a probe through."""
+        now = self.server.runtime.now
+        times = [breaker.retry_at(now) for breaker in self.breakers()]
+        self.server.runtime.now = min((when for when in times if when is not None and when > now), default=now)
+
+    def breakers(self, *processes: Process) -> list[Breaker]:
+        """Of all, unless some are named."""
+        return [process.breaker(scope) for process in processes or self.fleet for scope in (A, B, GATEWAY)]
 
     @rule()
     def lose_or_find(self) -> None:
@@ -70,9 +80,9 @@ class FleetMachine(RuleBasedStateMachine):
     def ask(self, number: int, of: Target, panic: bool) -> Held | None:
         process = self.fleet[number]
         self.sync(number)
-        before = len(process.events)
+        closed = self.closed(process)
         got = process.panic(of) if panic else process.ask(of)
-        self.heeded(process, before)
+        self.heeded(process, closed)
         if isinstance(got, Refusal) and got.reason.startswith("another process probes"):
             again = process.health.admit(of, [KEY], lease=LEASE, stream=False)
             assert isinstance(again, Refusal), "it would be asked again and again"
@@ -121,36 +131,54 @@ class FleetMachine(RuleBasedStateMachine):
         """Nobody will ever end it; a fork of its process, say, or a thread that hangs."""
         if held is not None:
             self.out.remove(held)
-            held.admission.leases = None
+            self.dead |= {f"probe {permit.breaker.scope}" for permit in held.admission.probing}
 
-    @rule(number=numbers, of=targets, blame=st.sampled_from([Blame.MODEL, Blame.MODEL, Blame.GATEWAY]))
-    def fail(self, number: int, of: Target, blame: Blame) -> None:
-        process = self.fleet[number]
-        for _ in range(SMALL.fast_trip):
-            held = self.ask(number, of, False)
-            if held is not None:
-                process.end(held.admission, FAIL, blame)
-                self.out.remove(held)
+    @rule(
+        seen=st.integers(1, 3),
+        of=targets,
+        blame=st.sampled_from([Blame.MODEL, Blame.MODEL, Blame.GATEWAY]),
+        well=st.sampled_from([None, None, 0.0, 0.5, 1.1]),
+    )
+    def outage(self, seen: int, of: Target, blame: Blame, well: float | None) -> None:
+        """So many processes see it fail, at the same time; the others hear of it. ``well``: seconds before, it worked for all."""
+        if well is not None:
+            for number in range(3):
+                self.end(self.ask(number, of, False), OK, Blame.NOBODY, soon=False)
+            self.server.runtime.now += well
+        for process in self.fleet[:seen]:
+            for _ in range(SMALL.fast_trip):
+                got = process.health.admit(of, [KEY], lease=LEASE, stream=False)
+                if isinstance(got, Admission) and not got.probes:
+                    got.settle(FAIL, blame)
+        for _ in range(2):
+            for number in range(3):
+                self.sync(number)
+            self.server.runtime.now += 1
 
     @rule(number=numbers)
     def sync(self, number: int) -> None:
         """It moves nothing that the process itself has opened, and without the board nothing at all."""
         process = self.fleet[number]
-        breakers = [process.breaker(scope) for scope in (A, B, GATEWAY)]
-        before = [(each, each.hearsay, each.state, each.open_until, each.retry_at(0.0)) for each in breakers]
-        told = len(process.events)
+        before = [
+            (each, each.hearsay, each.state, each.open_until, each.retry_at(0.0)) for each in self.breakers(process)
+        ]
+        closed = self.closed(process)
         process.sync()
         for each, hearsay, *was in before:
             if self.server.lost or not (hearsay or was[0] is CLOSED):
                 assert [each.state, each.open_until, each.retry_at(0.0)] == was
-        self.heeded(process, told)
+        self.heeded(process, closed)
 
-    def heeded(self, process: Process, before: int) -> None:
-        """A hint was heeded only where this process knew no better."""
-        for event in process.events[before:]:
-            hint = self.server.hints.get(process.board.name(event.scope))
-            if event.state is OPEN and hint is not None:
-                assert self.worked.get((process, event.scope), -math.inf) < hint[1] - FRESH + EPSILON
+    def closed(self, process: Process) -> list[Breaker]:
+        return [breaker for breaker in self.breakers(process) if breaker.state is CLOSED]
+
+    def heeded(self, process: Process, closed: list[Breaker]) -> None:
+        """Of those that were closed, a hint was heeded only where this process knew no better."""
+        for breaker in closed:
+            hint = self.server.hints.get(process.board.name(breaker.scope))
+            if breaker.state is OPEN and hint is not None:
+                assert breaker.hearsay
+                assert self.worked.get((process, breaker.scope), -math.inf) < hint[1] - FRESH + EPSILON
 
     @rule(number=numbers, of=st.sampled_from([A, B, GATEWAY]), forced=st.booleans())
     def operate(self, number: int, of: Target | str, forced: bool) -> None:
@@ -186,8 +214,11 @@ class FleetMachine(RuleBasedStateMachine):
         for held in self.out:
             held.process.fleet.probed_soon(held.admission)
             held.admission.settle(NEUTRAL, Blame.NOBODY)
-        breakers = [process.breaker(scope) for process in self.fleet for scope in (A, B, GATEWAY)]
-        while any(breaker.state is not CLOSED for breaker in breakers):
+        self.server.runtime.now += 1
+        for process in self.fleet:
+            process.sync()
+        assert {scope for scope in self.server.leases if self.server.holder(scope)} <= self.dead
+        while any(breaker.state is not CLOSED for breaker in self.breakers()):
             assert self.server.runtime.now < now + HEARSAY_SECONDS + SMALL.lease + SMALL.open_max
             self.server.runtime.now += 1
             for process in self.fleet:
@@ -195,10 +226,9 @@ class FleetMachine(RuleBasedStateMachine):
                     got = process.ask(target)
                     if isinstance(got, Admission):
                         process.end(got, OK)
-        self.server.runtime.now += SMALL.lease  # those of the dead
         for process in self.fleet:
             process.sync()
-        assert [scope for scope in self.server.leases if self.server.holder(scope)] == []
+        assert {scope for scope in self.server.leases if self.server.holder(scope)} <= self.dead
         assert [process.fleet._hearsay.news for process in self.fleet] == [{}, {}, {}]
 
 
