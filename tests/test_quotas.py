@@ -25,13 +25,24 @@ from routerkit import (
     Tenant,
     Timeouts,
 )
-from routerkit.core.effects import Ask, HttpResponse, Loss, Script, Send, Step, StoreFailure
+from routerkit.core.effects import (
+    Ask,
+    Failure,
+    HttpResponse,
+    Loss,
+    Script,
+    Send,
+    Step,
+    StoreFailure,
+    TransportFailure,
+)
 from routerkit.core.limits import Charge, Counting, Denial, Grant
 from routerkit.core.quotas import MAX_FOUND
 from routerkit.store.memory import MemoryStore
 from routerkit.store.redis import RedisStore
 from routerkit.testing import replies as r
 from routerkit.testing.runtime import WALL
+from routerkit.types.verdict import Sent
 from tests.support.board import BoardServer, MemoryBoard, Question
 from tests.support.core import HOST, KEY, A, B, C, Told, World, asking
 from tests.support.crowd import Crowd
@@ -277,6 +288,14 @@ def test_the_free_tier_is_a_preset() -> None:
     assert world.ask(model=A).error is None
 
 
+@pytest.mark.parametrize("scope", ["free", "model:z/free:free", f"model:z/free:free on {HOST}"])
+def test_models_on_which_the_gateway_may_fall_back_count_too(scope: str) -> None:
+    world = World(limits={scope: Limits(requests_per_day=1)})
+    assert world.ask(models=[B, "z/free:free"]).error is None
+    assert "1 request a day" in str(refused(world.ask(models=[B, "z/free:free"])))
+    assert world.ask(models=[B]).error is None
+
+
 def test_a_refused_gateway_is_not_walked_through() -> None:
     """Nobody asks the store for each of a catalogue's models when the gateway has no room."""
     world = World(limits={f"gateway:{HOST}": Limits(requests_per_minute=1)}, default_model=A)
@@ -431,6 +450,43 @@ def test_a_turn_whose_model_meanwhile_has_other_troubles() -> None:
     assert "2 requests a day" in str(members[2].error)
 
 
+@pytest.mark.parametrize("failure", ["503", "stale", "key"])
+def test_who_tries_again_waits_for_a_turn_again(failure: str) -> None:
+    """Its slot went to whoever waited; but it is not the end of the call."""
+    keys = [KEY, KEY + "2"] if failure == "key" else KEY
+    world = World(api_key=keys, limits={f"gateway:{HOST}": Limits(concurrency=1, queue_size=5)})
+    crowd, _ = crowded(world)
+    good, first = crowd.answer, []
+    assert good is not None
+
+    def answer(order: Send) -> tuple[float, HttpResponse] | TransportFailure:
+        if first:
+            return good(order)
+        first.append(order)
+        if failure == "stale":
+            return TransportFailure(Failure.DISCONNECTED, Sent.MAYBE, reused=True)
+        status = 401 if failure == "key" else 503
+        return 1.0, HttpResponse(status, {"content-type": "application/json"}, b'{"error": {"message": "no"}}')
+
+    crowd.answer = answer
+    members = [crowd.join(f"{place}", call(world), place / 10) for place in range(3)]
+    crowd.run()
+    assert [member.error for member in members] == [None, None, None]
+    assert len(members[0].result.route.attempts) == 2
+    assert left_over(world) == 0
+
+
+def test_each_queue_is_tried() -> None:
+    """One that is full is no reason not to wait in the next."""
+    limits = {f"model:{A}": Limits(concurrency=1, queue_size=1), f"model:{B}": Limits(concurrency=1, queue_size=1)}
+    world = World(limits=limits)
+    crowd, models = crowded(world)
+    members = [crowd.join(f"{place}", call(world, fallback_models=[B]), place / 100) for place in range(5)]
+    crowd.run()
+    assert sorted(models) == [A, A, B, B]
+    assert [type(member.error) for member in members] == [type(None)] * 4 + [LimitExceededError]
+
+
 def test_calls_queue_too() -> None:
     tenants = [Tenant("acme", api_key=KEY, limits=Limits(concurrency=2, queue_size=10))]
     world = World(api_key=None, tenants=tenants, limits={"client": Limits(concurrency=1, queue_size=10)}, tenant="acme")
@@ -537,6 +593,29 @@ def test_what_may_have_been_billed_counts_in_full(stream: bool, failure: Any, bi
     assert told.attempts[0].startswith(A)
     spent = world.store.used(world.router.quotas.purses[0].charge(Decimal(0)))  # type: ignore[attr-defined,union-attr]
     assert (spent > 0) is billed
+
+
+def test_prices_are_those_of_a_fresh_catalogue() -> None:
+    world = World(budget=Budget("1.00"))
+    priced(world, a="0.000001")
+    assert world.ask(max_tokens=100).error is None
+    world.runtime.now += 2 * 3600
+    priced(world, a="1")
+    assert "does not leave" in str(world.ask(max_tokens=100).error) or "is less than" in str(
+        world.ask(max_tokens=100).error
+    )
+
+
+@pytest.mark.parametrize(
+    ("usd", "gives"), [("10", "word " * 2000 + f"Hello from {B}"), ("0.12", "StreamInterruptedError")]
+)
+def test_a_stream_that_is_continued_reserves_for_what_it_says_again(usd: str, gives: str) -> None:
+    world = World(budget=Budget(usd))
+    priced(world, a="0.0001", b="0.0001")
+    world.script(A, r.stream("word " * 2000, r.cut()))
+    told = world.ask(stream=True, max_tokens=10, on_interrupt="continue", fallback_models=[B])
+    assert told.gives == gives
+    assert left_over(world) == 0
 
 
 @both

@@ -91,7 +91,7 @@ class Itinerary:
         self.demand = Demand(request)
         quotas = router.quotas
         self._reservations = (
-            Reservations(router, quotas, self.demand, ledger, partial(self._read_catalogs, asked=False))
+            Reservations(router, quotas, self.demand, ledger, self._read_catalogs)
             if quotas is not None and quotas.attempts
             else None
         )
@@ -143,16 +143,25 @@ class Itinerary:
 
     def again(self, candidate: Candidate) -> Step[Admission | None]:
         """Leave to try the same target once more."""
-        got = yield from self._admit(candidate, self._router.access[candidate.gateway].keys, again=True)
-        return got if isinstance(got, Admission) else None
+        return (yield from self._once_more(candidate, self._router.access[candidate.gateway].keys))
 
     def with_other_key(self, candidate: Candidate, key: Key) -> Step[Admission | None]:
         """Leave to try the same target with a key that this call has not used there: neither this one nor one before it."""
         used = self._used.setdefault(candidate.target, [])
         used.append(key)
         others = [other for other in self._router.access[candidate.gateway].keys if other not in used]
-        got = (yield from self._admit(candidate, others)) if others else None
-        return got if isinstance(got, Admission) else None
+        return (yield from self._once_more(candidate, others, again=False)) if others else None
+
+    def _once_more(self, candidate: Candidate, keys: Sequence[Key], *, again: bool = True) -> Step[Admission | None]:
+        """Leave with one of these keys, in this call's turn: its slot went to whoever waited."""
+        got = yield from self._admit(candidate, keys, again=again)
+        reservations = self._reservations
+        queue = None if reservations is None else reservations.queue(got)
+        if reservations is None or queue is None:
+            return got if isinstance(got, Admission) else None
+        ask = partial(self._admit, candidate, keys, again=again, first=True)
+        made = yield from self.turn(queue, ask, reservations.queue)
+        return made if isinstance(made, Admission) else None
 
     def turn(self, queue: Queue, ask: Callable[[], Step[T]], blocked: Callable[[T], Queue | None]) -> Step[T | NoTurn]:
         """What comes of asking when it is this call's turn; the wait is entered into its account."""
@@ -232,7 +241,7 @@ class Itinerary:
         reservations = self._reservations
         if reservations is None:
             return None
-        for candidate, refusal in self._refused:
+        for candidate, refusal in tuple(self._refused):
             queue = reservations.queue(refusal)
             if queue is None or candidate in self._waited_for:
                 continue
@@ -249,7 +258,6 @@ class Itinerary:
                 made = attrs.evolve(refusal, reason=reason_of(made.denial, made.note))
             self._refused.remove((candidate, refusal))
             self._refuse(candidate, made)
-            return None
         return None
 
     def _refuse(self, candidate: Candidate, refusal: Refusal) -> None:

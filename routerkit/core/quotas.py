@@ -105,6 +105,11 @@ class Demand:
         self._needs: Needs | None = None
         self._tokens: int | None = None
         self._bound: Bound | None = None
+        models = request.params.get("models")
+        self.others = (
+            tuple(each for each in models if isinstance(each, str)) if isinstance(models, (list, tuple)) else ()
+        )
+        """Models on which the gateway may fall back by itself."""
 
     @property
     def lease(self) -> float:
@@ -158,7 +163,10 @@ class Quotas:
     def of_attempt(self, target: Target, key: Key, demand: Demand, worst: Decimal) -> list[Group]:
         """What an attempt is charged with; ``worst``: what it can cost at most, in US dollars."""
         charged: list[tuple[str, tuple[Charge, ...]]] = [(each.owner, (each.charge(worst),)) for each in self.purses]
-        charged += [(rule.owner, rule.charges(demand)) for rule in self._rules_of(target, key)]
+        rules = self._rules_of(target, key)
+        for model in demand.others:  # the gateway may ask any of them
+            rules = tuple(dict.fromkeys(rules + self._rules_of(Target(target.gateway, model), key)))
+        charged += [(rule.owner, rule.charges(demand)) for rule in rules]
         return _grouped(charged)
 
     def ask(self, groups: Sequence[Group], lease: float) -> Counting[Hold | Denial]:

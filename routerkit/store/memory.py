@@ -66,6 +66,8 @@ class MemoryStore:
         """In a forked child: the lock, and what is under way, are the parent's. What was used stays used; from here on each
         process counts for itself."""
         self._lock: Lock = self._runtime.lock()
+        for _, _, hold in getattr(self, "_leases", ()):
+            hold.leased = False  # a copy of the parent's stream may still be closed here: it gives nothing back
         self._leases: list[tuple[float, int, _Hold]] = []
         self._open = 0
         """Those of ``_leases`` that are not settled."""

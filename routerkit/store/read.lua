@@ -7,7 +7,7 @@ local key = KEYS[1]
 local size = asked(key, redis.pcall('STRLEN', key), function() return redis.call('STRLEN', key) end) or 0
 local written = nil
 if size > 0 then
-  written = size > 16 and size - 16 <= tonumber(ARGS[1]) and whole(redis.call('GETRANGE', key, '0', '15'))
+  written = size - 16 <= tonumber(ARGS[1]) and whole(redis.call('GETRANGE', key, '0', '15'))
   if not written then
     replace(key)
   end

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from routerkit.core import effects
-from routerkit.core.effects import Cancelled, HttpResponse, Step
+from routerkit.core.effects import Cancelled, HttpResponse, Step, TransportFailure
 from tests.support.virtual import VirtualRuntime
 
 
@@ -34,7 +34,7 @@ class Crowd:
     def __init__(
         self,
         runtime: VirtualRuntime | None = None,
-        answer: Callable[[effects.Send], tuple[float, HttpResponse]] | None = None,
+        answer: Callable[[effects.Send], tuple[float, HttpResponse] | TransportFailure] | None = None,
     ) -> None:
         self.runtime = VirtualRuntime() if runtime is None else runtime
         self.answer = answer
@@ -98,8 +98,12 @@ class Crowd:
             later(effect.seconds, lambda: latch.is_set)
         elif isinstance(effect, effects.Send):
             assert self.answer is not None
-            seconds, response = self.answer(effect)
-            later(seconds, lambda: response)
+            answer = self.answer(effect)
+            if isinstance(answer, TransportFailure):
+                self.at(0.0, lambda: self._go_on(member, ticket, lambda: member.step.throw(answer)))
+            else:
+                seconds, response = answer
+                later(seconds, lambda: response)
         else:
             assert isinstance(effect, (effects.Emit, effects.Close)), effect
             later(0.0, lambda: None)
