@@ -106,7 +106,7 @@ class AsyncRedisLink:
         for reference in self._homes.keyrefs():
             loop = reference()
             if loop is not None and loop.is_closed():
-                del self._homes[loop]
+                self._homes.pop(loop, None)  # another thread may have been faster
 
 
 class _Home:

@@ -97,8 +97,8 @@ class Budget:
     that is as long as the process lives."""
     on_unknown_price: OnUnknownPrice = attrs.field(default="refuse")
     """What becomes of an attempt of which nobody can tell what it can cost at most, as with a model without a price:
-    ``"refuse"``: it is not sent; ``"allow"``: it is sent, nothing is reserved, and only what the gateway tells of its cost
-    counts."""
+    ``"refuse"``: it is not sent; ``"allow"``: it is sent as long as anything is left, next to nothing is reserved, and only
+    what the gateway tells of its cost counts."""
 
     @usd.validator
     def _check_usd(self, _: attrs.Attribute[Decimal], value: object) -> None:
