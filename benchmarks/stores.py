@@ -144,7 +144,7 @@ def bare(url: str, seconds: float) -> int:
 
 def tasks(url: str, seconds: float) -> int:
     store = RedisStore(url, SystemRuntime())
-    link = AsyncRedisLink(store.address, PATIENCE)
+    link = AsyncRedisLink(store.address)
 
     async def once() -> None:
         made = checked(await drive_async(store.admit(CHARGES, 60.0), link.perform))

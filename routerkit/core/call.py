@@ -122,6 +122,8 @@ class Call:
         self.itinerary = Itinerary(router, request, self.ledger, self.deadline)
         self.usage: Usage | None = None
         """What the answer used."""
+        self.begun = 0
+        """Attempts; those that are over are in the ledger."""
 
     def now(self) -> float:
         return self.router.runtime.monotonic()
@@ -158,12 +160,13 @@ class Call:
 
     def spent(self) -> Spent:
         """What the call came to, for the limits that count calls."""
-        if all(attempt.verdict.sent is Sent.NOT_SENT for attempt in self.ledger.attempts):
+        attempts = self.ledger.attempts
+        if self.begun == len(attempts) and all(each.verdict.sent is Sent.NOT_SENT for each in attempts):
             return NOTHING
         if self.usage is not None and self.usage.known:
             return Spent(True, self.usage.total_tokens, None)
-        billed = any(attempt.verdict.billing is not Billing.NONE for attempt in self.ledger.attempts)
-        return Spent(True, None if billed else 0, None)
+        billed = any(each.verdict.billing is not Billing.NONE for each in attempts)
+        return Spent(True, None if billed or self.begun > len(attempts) else 0, None)
 
     def trial(self, candidate: Candidate, admission: Admission) -> Trial:
         """An attempt to be made; on a new connection, once a pooled one has turned out stale."""

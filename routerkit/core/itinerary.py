@@ -206,16 +206,18 @@ class Itinerary:
         """Leave for an attempt with one of these keys; ``first``: it is this call's turn, although others wait for one."""
         timeouts, health, stream = self._request.timeouts, self._router.health, self._request.stream
         lease = timeouts.first_token if stream else self._request.total
+        refusals: list[Refusal] = []
         while True:
             got = health.admit(candidate.target, keys, lease=lease, stream=stream, again=again)
-            if isinstance(got, Refusal) or self._free:
-                return got
-            refusal = yield from self._allowed(candidate, got, first=first)
+            if isinstance(got, Refusal):
+                return min((got, *refusals), key=_gives_way)
+            refusal = None if self._free else (yield from self._allowed(candidate, got, first=first))
             if refusal is None:
                 return got
+            refusals.append(refusal)
             keys = [key for key in keys if key is not got.key]
             if not keys or refusal.denial is None or not by_key(refusal.denial.charge):
-                return refusal
+                return min(refusals, key=_gives_way)
 
     def _allowed(self, candidate: Candidate, got: Admission, *, first: bool = False) -> Step[Refusal | None]:
         """Whether the fleet, limits and budgets allow what health does; why not, and then health has its leave back."""
@@ -380,3 +382,8 @@ class Itinerary:
 
     def _skip(self, candidate: Candidate, reason: str, retry_after: float | None = None) -> None:
         self._ledger.skipped.append(Skip(candidate.target, candidate.origin, reason, retry_after))
+
+
+def _gives_way(refusal: Refusal) -> float:
+    """When, on the monotonic clock."""
+    return float("inf") if refusal.retry_at is None else refusal.retry_at

@@ -42,6 +42,7 @@ def pursue(call: Call, attempt: Callable[[Call, Trial], Step[Result[T]]], trial:
         if call.left() <= 0:  # asking the store for leave took the rest of it
             yield from _not_made(call, trial)
             raise _too_late(call)
+        call.begun += 1
         try:
             result = yield from attempt(call, trial)
         except BaseException:

@@ -1,7 +1,8 @@
 """Queues before limits on concurrency: who comes while all slots are taken waits for a turn, in order.
 
 A limit has one queue in each process. Only the first in it asks for a slot. It is woken when a call of this process gives one
-back; it also asks by itself, as those that other processes give back, or the garbage collector, are not announced.
+back; it also asks by itself, as those that other processes give back, or the garbage collector, are not announced. Who does
+not look any more, as its event loop stands still, is passed over, and comes first again once it does.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ POLL = 0.1
 """Seconds after which the first in a queue asks again."""
 LOOK = 1.0
 """Seconds after which one behind it looks whether it has become the first."""
+GRACE = 3.0
+"""Seconds by which one may be late in looking before it is passed over."""
 
 T = TypeVar("T")
 
@@ -26,10 +29,14 @@ T = TypeVar("T")
 class Waiter:
     """One who waits in a queue."""
 
-    __slots__ = ("latch",)
+    __slots__ = ("latch", "looks_by", "until")
 
-    def __init__(self) -> None:
+    def __init__(self, now: float) -> None:
         self.latch = Latch()
+        self.looks_by = now + GRACE
+        """When it will have looked again, unless its event loop stands still."""
+        self.until = float("inf")
+        """When it gives up."""
 
 
 class Queue:
@@ -59,8 +66,10 @@ class Queue:
 
     def join(self) -> Waiter | None:
         """At the end; ``None``: it is full."""
-        waiter = Waiter()
+        waiter = Waiter(self._runtime.monotonic())
         with self._lock:
+            if len(self._waiting) >= self.size:
+                self._drop_dead()
             if len(self._waiting) >= self.size:
                 return None
             self._waiting[waiter] = None
@@ -72,9 +81,11 @@ class Queue:
         self.wake()
 
     def first(self) -> Waiter | None:
+        """Of those that look after their turn."""
+        now = self._runtime.monotonic()
         while True:
             try:
-                return next(iter(self._waiting), None)
+                return next((waiter for waiter in self._waiting if waiter.looks_by >= now), None)
             except RuntimeError:  # somebody came or left in between
                 continue
 
@@ -83,6 +94,13 @@ class Queue:
         first = self.first()
         if first is not None:
             first.latch.set()
+
+    def _drop_dead(self) -> None:
+        """Those that should have given up long ago. Were one to come back, it would find that its time is over."""
+        now = self._runtime.monotonic()
+        for waiter in tuple(self._waiting):
+            if waiter.looks_by < now and waiter.until < now:
+                self._waiting.pop(waiter, None)
 
 
 class Turns:
@@ -168,8 +186,9 @@ def _first_come(
     until: float,
 ) -> Step[T | NoTurn]:
     """What is said to the first in this queue that is not to wait in it further."""
-    until = min(until, runtime.monotonic() + queue.patience)
+    waiter.until = until = min(until, runtime.monotonic() + queue.patience)
     while True:
+        waiter.looks_by = runtime.monotonic() + GRACE
         first = queue.first() is waiter
         if first:
             waiter.latch = Latch()  # before asking: a slot that comes back meanwhile is not missed
@@ -179,4 +198,6 @@ def _first_come(
         left = until - runtime.monotonic()
         if left <= 0:
             return NoTurn(queue, "and no turn came in time")
-        yield from wait_for(waiter.latch, min(POLL if first else LOOK, left))
+        pause = min(POLL if first else LOOK, left)
+        waiter.looks_by = runtime.monotonic() + pause + GRACE
+        yield from wait_for(waiter.latch, pause)

@@ -193,6 +193,7 @@ class RedisStore:
 
     def flush(self) -> Asking[None]:
         """Before the end: tell Redis all that waits for it, as long as it answers."""
+        yield from self._come_back("")
         self._settle_alone()
         while self._settlements and not self._line.gate.suspicious:
             yield from self._tell_waiting()
@@ -200,8 +201,8 @@ class RedisStore:
 
     def settle_soon(self, grant: Grant, costs: Sequence[int]) -> None:
         checked = checked_costs(grant, costs)
-        if not grant.claim():
-            return
+        if not grant.claim() or not self._line.is_ours(grant.identity):
+            return  # a copy of the parent's stream may still be closed in a forked child: the parent settles it
         if grant.degraded:
             self._settlements_alone.append((grant, checked))
         else:

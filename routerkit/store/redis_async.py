@@ -23,7 +23,6 @@ from redis.backoff import NoBackoff
 
 from routerkit.core.effects import Ask, StoreFailure
 from routerkit.store.redis_address import Address
-from routerkit.store.redis_ask import BLOB_SECONDS, SECONDS
 from routerkit.store.redis_link import (
     MAX_IDLE,
     _buried,
@@ -43,6 +42,11 @@ _CAN_READ = "can_read" if hasattr(AbstractConnection, "can_read") else "can_read
 """Redis-py calls it otherwise from version 8 on."""
 MAX_AT_ONCE = 16
 """Scripts under way on one event loop: of more, each would wait for the others within its own time limit."""
+NET = 10.0
+"""Seconds of redis-py's own clocks, which run while the event loop is busy with other things. An order's time limit is
+:meth:`_Home.run`'s."""
+ROUNDS = 40
+"""Times that an order is given its time limit anew, as the event loop stood still."""
 EARLY, LATE = 0.001, 0.01
 """Seconds before a time limit runs out at which we look, and by which that may be late."""
 
@@ -50,10 +54,8 @@ EARLY, LATE = 0.001, 0.01
 class AsyncRedisLink:
     """One per client, for all its tasks and event loops. It connects when it is first asked."""
 
-    def __init__(self, address: Address, seconds: float = SECONDS) -> None:
-        """``seconds`` for each part of making a connection."""
+    def __init__(self, address: Address) -> None:
         self._address = address
-        self._seconds = seconds
         self._process = os.getpid()
         self._homes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Home] = weakref.WeakKeyDictionary()
 
@@ -98,7 +100,7 @@ class AsyncRedisLink:
         home = self._homes.get(loop)
         if home is None:
             self._leave_ended()
-            home = self._homes[loop] = _Home(self._address, self._seconds)
+            home = self._homes[loop] = _Home(self._address)
             await home.keeper.__anext__()
         return home
 
@@ -112,11 +114,8 @@ class AsyncRedisLink:
 class _Home:
     """What belongs to one event loop."""
 
-    def __init__(self, address: Address, seconds: float) -> None:
+    def __init__(self, address: Address) -> None:
         self._address = address
-        self._seconds = seconds
-        self._patience = max(seconds, BLOB_SECONDS)
-        """Of redis-py; an order's own time limit is :meth:`run`'s."""
         self._idle: deque[AbstractConnection] = deque()
         self._cluster: RedisCluster | None = None
         self.turns = asyncio.Semaphore(MAX_AT_ONCE)
@@ -129,11 +128,11 @@ class _Home:
         loop = asyncio.get_running_loop()
         due = loop.time() + order.seconds
         async with timeout_at(due) as timer:
-            guard = loop.call_at(due - EARLY, _grant_time, timer, due, order.seconds)
+            patience = _Patience(loop, timer, due, order.seconds)
             try:
                 return await (self._in_cluster(order) if self._address.kind == "cluster" else self._on_server(order))
             finally:
-                guard.cancel()
+                patience.end()
 
     async def _keep(self) -> AsyncGenerator[None, None]:
         """Closes what is open when the loop shuts down, or the link is closed: loops end their generators then."""
@@ -194,7 +193,7 @@ class _Home:
 
     async def _connection(self) -> AbstractConnection:
         address = self._address
-        options = options_of(address.login, self._seconds, self._patience) | {
+        options = options_of(address.login, NET, NET) | {
             "db": address.db,
             "retry": Retry(NoBackoff(), 0),
         }
@@ -206,7 +205,7 @@ class _Home:
 
     async def _master(self) -> tuple[str, int]:
         address = self._address
-        options = client_options_of(address, address.sentinel_login, self._seconds, self._seconds)
+        options = client_options_of(address, address.sentinel_login, NET, NET)
         options["retry"] = Retry(NoBackoff(), 0)
         sentinel = Sentinel(address.hosts, sentinel_kwargs=options)
         try:
@@ -233,16 +232,40 @@ class _Home:
 
     def _join(self) -> RedisCluster:
         address = self._address
-        options = client_options_of(address, address.login, self._seconds, self._patience)
+        options = client_options_of(address, address.login, NET, NET)
         nodes = [ClusterNode(host, port) for host, port in address.hosts]
         return RedisCluster(startup_nodes=nodes, retry=Retry(NoBackoff(), 0), **options)
 
 
-def _grant_time(timer: Any, due: float, seconds: float) -> None:
-    """Just before a time limit runs out. If that is late, the loop stood still: the reply may be there and only not be read."""
-    now = asyncio.get_running_loop().time()
-    if now > due - EARLY + LATE:
-        (timer.reschedule if hasattr(timer, "reschedule") else timer.update)(now + seconds)
+class _Patience:
+    """Gives an order more time whenever its event loop stood still: only time in which the loop was free counts.
+
+    Looks just before the time limit runs out. If that is late, the loop had other things to do: the reply may be there, and only
+    not be read; or the connection, whose making takes several rounds of the loop.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, timer: Any, due: float, seconds: float) -> None:
+        self._loop = loop
+        self._timer = timer
+        self._seconds = seconds
+        self._left = ROUNDS
+        self._wait(due)
+
+    def end(self) -> None:
+        self._handle.cancel()
+
+    def _wait(self, due: float) -> None:
+        self._due = due
+        self._handle = self._loop.call_at(due - EARLY, self._look)
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        if now <= self._due - EARLY + LATE or not self._left:
+            return
+        self._left -= 1
+        due = now + self._seconds
+        (self._timer.reschedule if hasattr(self._timer, "reschedule") else self._timer.update)(due)
+        self._wait(due)
 
 
 async def _ask(connection: AbstractConnection, arguments: tuple[str | bytes | int, ...]) -> Any:

@@ -48,6 +48,10 @@ class Line:
         """A word that nobody else uses, and we only once."""
         return f"{self._process}-{next(self._numbers)}"
 
+    def is_ours(self, identity: str) -> bool:
+        """Whether it was made in this process, not in the one of which this is a fork."""
+        return identity.startswith(f"{self._process}-")
+
     def enter(self) -> bool:
         """Whether the one who asks this may ask Redis. Whoever may must go on with :meth:`answer`."""
         with self.lock:

@@ -16,9 +16,8 @@ from routerkit.store.redis import RedisStore
 from routerkit.store.redis_ask import BLOB_SECONDS, SECONDS
 from routerkit.store.redis_board import AT_A_TIME, MAX_BLOB, MAX_HINTS, MAX_KEPT, MAX_RELEASES
 from tests.store.boards import EVERY_BYTE, KINDS, MARGIN, board, earlier, exchange, lease, one, read, release, write
-from tests.store.counters import COUNTERS, RedisCounter, day
+from tests.store.counters import RedisCounter, day
 from tests.store.servers import Server
-from tests.store.test_loss import LINKS, saying
 from tests.store.test_redis import child
 from tests.support.virtual import VirtualRuntime
 
@@ -387,16 +386,3 @@ def test_bytes_may_take_longer_and_nothing_else_may() -> None:
         "read": BLOB_SECONDS,
         "write": BLOB_SECONDS,
     }
-
-
-@pytest.mark.parametrize("name", LINKS)
-def test_a_reply_that_trickles_takes_no_longer_than_its_time_limit(name: str) -> None:
-    """It would take a day. Each piece of it comes soon enough."""
-    with saying(b"*2\r\n$18\r\n1 1 0 111111111111\r\n$4194304\r\n" + b"x" * 4_194_304, 0.02) as port:
-        counter = COUNTERS[name](server=None, url=f"redis://127.0.0.1:{port}")  # type: ignore[arg-type, call-arg]
-        assert isinstance(counter, RedisCounter)
-        counter.link._seconds = 0.05
-        assert read(counter) is None
-        assert counter.asked == ["read"]
-        assert not board(counter)._line.enter(), "it timed out, and now is the pause"
-        counter.close()

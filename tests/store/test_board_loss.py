@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from routerkit.core.effects import Loss, StoreFailure
 from routerkit.core.fleet import Board, Hint, News
 from routerkit.core.limits import Grant
 from routerkit.store.redis import RedisStore
-from routerkit.store.redis_ask import HINTS, ask
+from routerkit.store.redis_ask import BLOB_SECONDS, HINTS, ask
 from routerkit.store.redis_board import MAX_BLOB, _hints
 from routerkit.store.redis_gate import OPEN, PAUSE
 from routerkit.types.event import StoreChanged
@@ -141,7 +142,7 @@ READERS: dict[str, Callable[[RedisStore], Any]] = {
     "hints": lambda store: store.board.exchange([]),
     "lease": lambda store: store.board.lease("m", 5.0),
     "read": lambda store: store.board.read("b"),
-    "settle": lambda store: store.settle(Grant("1-1", (slots(9),), ""), (1,)),
+    "settle": lambda store: store.settle(Grant(store._line.identity(), (slots(9),), ""), (1,)),
 }
 
 
@@ -285,6 +286,7 @@ def test_a_cluster(server: Server) -> None:
             for scope in ("a", "b", "c"):
                 assert lease(counter, scope)
                 board(counter).release_soon(scope)
+            joined = dict(getattr(counter.link, "_clusters", {}))
             cluster.do("SCRIPT", "FLUSH")
             for data in (b"", EVERY_BYTE * 4096, os.urandom(MAX_BLOB)):
                 write(counter, data)
@@ -292,12 +294,26 @@ def test_a_cluster(server: Server) -> None:
                 assert blob is not None
                 assert blob.data == data
             assert lease(counter, "a")
+            assert getattr(counter.link, "_clusters", {}) == joined, "it was joined once"
             assert not counter.store.report().losses
             cluster.do("CONFIG", "SET", "maxmemory", "1")
             write(counter, b"data")
             assert exchange(counter) is None
             cluster.do("CONFIG", "SET", "maxmemory", "0")
             counter.close()
+
+
+def test_no_time_limit_of_redis_py_is_shorter_than_ours(server: Server) -> None:
+    link = RedisStore(server.url, VirtualRuntime()).async_link()
+
+    async def main() -> Any:
+        await link.perform(ask(HINTS, ("{rk:x}:hints",), seconds=5.0))
+        (home,) = link._homes.values()
+        limit = home._idle[0].socket_timeout
+        await link.close()
+        return limit
+
+    assert asyncio.run(main()) >= BLOB_SECONDS
 
 
 def test_it_is_a_board(server: Server) -> None:

@@ -20,9 +20,10 @@ import redis
 from routerkit.core.effects import Ask, Loss, StoreFailure
 from routerkit.core.limits import Denial, Grant
 from routerkit.store.redis import RESETS
-from routerkit.store.redis_ask import ADD, ask
+from routerkit.store.redis_ask import ADD, BLOB_SECONDS, READ, ask
 from routerkit.store.redis_async import MAX_AT_ONCE
 from routerkit.store.redis_gate import FLIGHT, OPEN, PAUSE, Gate
+from routerkit.store.redis_link import BoundedSocket
 from routerkit.types.event import StoreChanged, StoreState
 from tests.store.counters import COUNTERS, AsyncRedisCounter, MemoryCounter, RedisCounter, day, money, rate, slots
 from tests.store.servers import Server, free_port
@@ -429,6 +430,44 @@ def test_whatever_answers_the_process_decides_alone(name: str, way: str, caplog:
         assert f"({why}" in caplog.text
         assert len(counter.asked) <= 6
         counter.close()
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_a_reply_that_trickles_takes_no_longer_than_its_time_limit(name: str) -> None:
+    """Each piece of it comes soon enough, and all of it after four seconds."""
+    with saying(b"$200\r\n" + b"x" * 200 + b"\r\n", 0.02) as port:
+        counter = COUNTERS[name](server=None, url=f"redis://127.0.0.1:{port}")  # type: ignore[arg-type, call-arg]
+        assert isinstance(counter, RedisCounter)
+        order = ask(READ, ("{rk:x}:d:y",), seconds=BLOB_SECONDS)
+        link = counter.link.perform
+        run = counter.loop.run_until_complete if isinstance(counter, AsyncRedisCounter) else (lambda reply: reply)
+        with pytest.raises(StoreFailure) as caught:
+            run(link(order))
+        assert caught.value.loss is Loss.TIMEOUT
+        counter.close()
+
+
+def test_what_has_come_when_the_time_is_over_is_taken() -> None:
+    """It may have been this process that stood still."""
+    left, right = socket.socketpair()
+    with left, right:
+        bounded = BoundedSocket(left)
+        bounded.until = time.monotonic() - 1
+        right.sendall(b"12345")
+        assert bounded.recv(2) == b"12"
+        buffer = bytearray(2)
+        assert bounded.recv_into(buffer) == 2
+        assert bounded.recv(2) == b"5"
+        for wait in (lambda: bounded.recv(2), lambda: bounded.recv_into(buffer), lambda: bounded.sendall(b"x" * 10**8)):
+            with pytest.raises(TimeoutError):
+                wait()
+        bounded.until = time.monotonic() + 0.01
+        with pytest.raises(TimeoutError):
+            bounded.recv(2)
+        bounded.until = None
+        bounded.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            bounded.recv(2)
 
 
 def readonly(server: Server) -> None:
