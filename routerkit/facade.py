@@ -44,6 +44,9 @@ _OWN = ("model", "fallback_models", "extra_body", "extra_headers", "allow_any_pr
 _SECRET: tuple[Literal["api_key", "store", "limits"], ...] = ("api_key", "store", "limits")
 """Options in which a key or a password may stand, be it by mistake."""
 
+LIMITS_OF_A_TENANT = 8
+"""At most: four of its own, its budget, and what its keys may have."""
+
 _living: weakref.WeakSet[ClientBase] = weakref.WeakSet()
 
 
@@ -260,8 +263,21 @@ def _shared_store(
     from routerkit.store.redis import RedisStore
 
     return RedisStore(
-        shared.reveal(), runtime, shared.namespace, shared.workers, shared.offline_allowance, notify=notify
+        shared.reveal(),
+        runtime,
+        shared.namespace,
+        shared.workers,
+        shared.offline_allowance,
+        notify=notify,
+        max_names=_max_names(settings),
     )
+
+
+def _max_names(settings: Settings) -> int:
+    """How many limits there may be, each of which is to be remembered: those of tenants, and some more."""
+    from routerkit.store.memory import MAX_NAMES
+
+    return MAX_NAMES + LIMITS_OF_A_TENANT * len(settings.tenants)
 
 
 def _check(store: RedisStore) -> None:
@@ -284,7 +300,7 @@ def _own_store(settings: Settings, runtime: SystemRuntime) -> Store | None:
         return None
     from routerkit.store.memory import MemoryStore
 
-    return MemoryStore(runtime)
+    return MemoryStore(runtime, _max_names(settings))
 
 
 class StreamBase:

@@ -118,6 +118,16 @@ class MemoryStore:
             return current_count(charge, cast("Count | None", state), wall).taken
         return -(-leaked(cast("Level | None", state), int(now * MICROSECONDS), charge.cap) // MINUTE)
 
+    def take_out(self, charge: Charge, owner: str = "") -> int:
+        """Units that are taken of a day or a budget, and from now on somebody else's to count. What is held stays."""
+        now, wall = self._runtime.monotonic(), self._runtime.wall()
+        with self._lock:
+            self._catch_up(now)
+            key = _key(charge, owner)
+            count = current_count(charge, cast("Count | None", self._states.get(key)), wall)
+            self._states[key] = count._replace(taken=0)
+            return count.taken
+
     def _try(
         self, charge: Charge, owner: str, at: int, wall: float, changed: dict[_Key, _State], denials: list[Denial]
     ) -> int:

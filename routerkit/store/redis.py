@@ -34,6 +34,7 @@ from routerkit.core.limits import (
     take,
 )
 from routerkit.errors import ConfigurationError
+from routerkit.store.memory import MAX_NAMES
 from routerkit.store.redis_address import address_of
 from routerkit.store.redis_alone import COUNTED, NOTHING, Alone, Batch, Item, Knowledge
 from routerkit.store.redis_ask import ADD, ADMIT, CHECK, SETTLE, Asking, ask
@@ -80,12 +81,13 @@ class RedisStore:
         workers: int = 1,
         offline_allowance: Decimal = Decimal(1),
         notify: Callable[[StoreChanged], object] | None = None,
+        max_names: int = MAX_NAMES,
     ) -> None:
         """``url``: see :func:`routerkit.store.redis_address.address_of`. ``namespace``: those who share it share their limits.
 
         ``workers``: how many processes share the limits; each has that share of them while Redis is lost.
         ``offline_allowance``: US dollars that each may then spend of a budget. ``notify`` is told when Redis is lost, is back, or
-        had lost its counts. Raises ConfigurationError.
+        had lost its counts. ``max_names``: limits of which something is remembered. Raises ConfigurationError.
         """
         given = [url]
         del url  # error trackers show the locals of frames, and this one may hold a password
@@ -99,8 +101,8 @@ class RedisStore:
         self._runtime = runtime
         self._names = Names(namespace)
         self._line = Line(runtime, self.address, self._names, notify)
-        self._knowledge = Knowledge()
-        self._alone = Alone(runtime, workers, nano_dollars(offline_allowance))
+        self._knowledge = Knowledge(max_names)
+        self._alone = Alone(runtime, workers, nano_dollars(offline_allowance), max_names)
         self._degraded = self._added = self._dropped = 0
         self._resets_told = -RESETS
         self.board = RedisBoard(self._line, self._names)
@@ -307,9 +309,8 @@ class RedisStore:
                 grant, costs = self._settlements_alone.popleft()
             except IndexError:  # another thread was faster
                 return
-            memory, local = grant.memo
             with self._lock:
-                batch = self._alone.settle(memory, local, grant.charges, costs)
+                batch = self._alone.settle(grant.memo, grant.charges, costs)
             if batch is not None:
                 self._file(attrs.evolve(batch, identity=grant.identity))
 

@@ -107,20 +107,39 @@ class Unlocked:
         return contextlib.nullcontext()
 
 
-class Alone:
-    """Counts for this process while Redis is lost. Not locked; its owner is."""
+class Local(NamedTuple):
+    """An admission of this process alone."""
 
-    def __init__(self, runtime: Runtime, workers: int, allowance: int) -> None:
-        """``allowance``: nano-dollars that may be spent of one budget while Redis is lost once."""
+    era: int
+    """How often Redis had been told of such before."""
+    grant: Grant
+    keys: tuple[str, ...]
+    """What its limits are known by."""
+
+
+class Alone:
+    """Counts for this process while Redis is lost. Not locked; its owner is.
+
+    When Redis is told what was admitted here, days and budgets are Redis's to count. Rates go on leaking, and what is held stays
+    held, until it is settled or its lease is over: a Redis that comes and goes is no way to begin anew.
+    """
+
+    def __init__(self, runtime: Runtime, workers: int, allowance: int, max_names: int = MAX_NAMES) -> None:
+        """``allowance``: nano-dollars that may be spent of one budget before Redis is told."""
         self._runtime = Unlocked(runtime)
         self._workers = workers
         self._allowance = allowance
+        self._max_names = max_names
         self.forget()
 
     def forget(self) -> None:
-        """Begin anew: of a loss that is over, or in a forked child."""
-        self._memory = MemoryStore(self._runtime)
+        """In a forked child: what is under way is the parent's."""
+        self._memory = MemoryStore(self._runtime, self._max_names)
+        self._era = 0
         self._charged: OrderedDict[tuple[str, str], Charge] = OrderedDict()
+        """What Redis has to be told of, by owner and key."""
+        self._poured: dict[tuple[str, str], int] = {}
+        """Of rates: units since Redis was told."""
 
     @property
     def charged(self) -> bool:
@@ -129,7 +148,7 @@ class Alone:
 
     def admit(
         self, charges: Sequence[Charge], keys: Sequence[str], lease: float, owner: str, knowledge: Knowledge
-    ) -> tuple[MemoryStore, Grant] | Denial:
+    ) -> Local | Denial:
         """What this process may do by itself. ``keys``: what the charges' limits are known by."""
         wall = self._runtime.wall()
         shares = [
@@ -142,34 +161,50 @@ class Alone:
             return attrs.evolve(made, charge=charge, never=charge.cost > charge.cap)
         for charge, key in zip(charges, keys, strict=True):
             self._charged[owner, key] = charge
-        return self._memory, made
+            self._pour(owner, key, charge, charge.cost)
+        return Local(self._era, made, tuple(keys))
 
-    def settle(
-        self, memory: MemoryStore, grant: Grant, charges: Sequence[Charge], costs: Sequence[int]
-    ) -> Batch | None:
-        """Settle what was admitted here. Of a loss that is over, returns what Redis has to be told."""
-        memory.settle_soon(grant, costs)
-        if memory is self._memory:
+    def settle(self, local: Local, charges: Sequence[Charge], costs: Sequence[int]) -> Batch | None:
+        """Settle what was admitted here. Where Redis was told of it meanwhile, returns what Redis has to be told besides."""
+        owner, tokens = local.grant.owner, local.grant.memo.tokens
+        if local.era == self._era:
+            self._memory.settle_soon(local.grant, costs)
+            for charge, key, cost in zip(charges, local.keys, costs, strict=True):
+                self._pour(owner, key, charge, cost - charge.cost)
             return None
-        items = []
-        for charge, number, cost in zip(charges, grant.memo.tokens, costs, strict=True):
+        ours, items = [], []
+        for charge, number, cost in zip(charges, tokens, costs, strict=True):
+            counted = charge.kind in COUNTED
             units = cost - charge.cost if charge.kind is Kind.DAY else cost
-            if charge.kind in COUNTED and units:
+            if counted and units:
                 items.append(Item(charge, number, units))
-        return Batch("", grant.owner, tuple(items)) if items else None
+            ours.append(cost - units if counted else cost)
+        self._memory.settle_soon(local.grant, ours)
+        return Batch("", owner, tuple(items)) if items else None
 
     def told(self, knowledge: Knowledge) -> list[Batch]:
-        """All that was admitted here, for Redis to be told; what comes now begins anew."""
+        """All that was admitted here since the last time, for Redis to be told."""
         wall = self._runtime.wall()
         owners: dict[str, list[Item]] = {}
         for (owner, key), charge in self._charged.items():
-            units = 0 if charge.kind is Kind.SLOTS else self._memory.used(charge, owner)
+            units = self._units(owner, key, charge)
             if units:
                 number = 0 if charge.kind is Kind.RATE else period_number(charge, wall)
                 owners.setdefault(owner, []).append(Item(charge, number, units))
                 knowledge.add(key, number, units)
-        self.forget()
+        self._era += 1
+        self._charged.clear()
+        self._poured.clear()
         return [Batch("", owner, tuple(items), known=True) for owner, items in owners.items()]
+
+    def _units(self, owner: str, key: str, charge: Charge) -> int:
+        if charge.kind is Kind.RATE:
+            return max(0, min(self._poured.get((owner, key), 0), self._memory.used(charge, owner)))
+        return self._memory.take_out(charge, owner) if charge.kind in COUNTED else 0
+
+    def _pour(self, owner: str, key: str, charge: Charge, units: int) -> None:
+        if charge.kind is Kind.RATE:
+            self._poured[owner, key] = self._poured.get((owner, key), 0) + units
 
     def _share(self, charge: Charge, known: Known, wall: float) -> int:
         """This process's part of a cap."""

@@ -166,7 +166,7 @@ class _Home:
             if done and connection.is_connected and len(self._idle) < MAX_IDLE:
                 self._idle.append(connection)
             else:
-                await connection.disconnect(nowait=True)
+                await _disconnect(connection)
         return reply
 
     async def _connected(self) -> AbstractConnection:
@@ -180,14 +180,14 @@ class _Home:
                     fit = not ended and not await getattr(connection, _CAN_READ)()
             finally:
                 if not fit:
-                    await connection.disconnect(nowait=True)
+                    await _disconnect(connection)
             if fit:
                 return connection
         connection = await self._connection()
         try:
             await connection.connect()
         except BaseException:
-            await connection.disconnect(nowait=True)
+            await _disconnect(connection)
             raise
         return connection
 
@@ -266,6 +266,12 @@ class _Patience:
         due = now + self._seconds
         (self._timer.reschedule if hasattr(self._timer, "reschedule") else self._timer.update)(due)
         self._wait(due)
+
+
+async def _disconnect(connection: AbstractConnection) -> None:
+    """At once. Where the loop is gone, as of a task that was destroyed with it, nothing can be said to anybody any more."""
+    with contextlib.suppress(RuntimeError):
+        await connection.disconnect(nowait=True)
 
 
 async def _ask(connection: AbstractConnection, arguments: tuple[str | bytes | int, ...]) -> Any:
