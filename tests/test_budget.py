@@ -281,7 +281,7 @@ ROOM = 10**6
         ({"input_cache_write": 5, "prompt": 4}, {"cache_control": {"ttl": "1h"}}, lambda request: 8 * size(request)),
         ({"input_cache_write": 5, "prompt": 4}, {"cache_control": {"ttl": "5m"}}, lambda request: 5 * size(request)),
     ],
-    ids=str,
+    ids=lambda value: "bound" if callable(value) else str(value),
 )
 def test_every_token_costs_what_the_dearest_kind_costs(
     prices: dict[str, int], params: dict[str, Any], cost: Callable[[ChatRequest], int]

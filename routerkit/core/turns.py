@@ -163,14 +163,17 @@ def in_turn(
 
     ``blocked``: the queue to wait in further, as all slots are taken. ``until``: on the monotonic clock, not waited any longer.
     """
+    patience: dict[Queue, float] = {}
     while True:
         waiter = queue.join()
         if waiter is None:
             return NoTurn(queue, f"and {queue.size} wait already")
+        joined, left = runtime.monotonic(), patience.get(queue, queue.patience)
         try:
-            made = yield from _first_come(queue, waiter, ask, blocked, runtime, until)
+            made = yield from _first_come(queue, waiter, ask, blocked, runtime, min(until, joined + left))
         finally:
             queue.leave(waiter)
+        patience[queue] = left - (runtime.monotonic() - joined)  # it may have to come here again
         following = None if isinstance(made, NoTurn) else blocked(made)
         if following is None:
             return made
@@ -186,12 +189,12 @@ def _first_come(
     until: float,
 ) -> Step[T | NoTurn]:
     """What is said to the first in this queue that is not to wait in it further."""
-    waiter.until = until = min(until, runtime.monotonic() + queue.patience)
+    waiter.until = until
     while True:
         waiter.looks_by = runtime.monotonic() + GRACE
+        waiter.latch = Latch()  # before looking and asking: a slot that comes back meanwhile is not missed
         first = queue.first() is waiter
         if first:
-            waiter.latch = Latch()  # before asking: a slot that comes back meanwhile is not missed
             made = yield from ask()
             if blocked(made) is not queue:
                 return made

@@ -37,7 +37,7 @@ from routerkit.errors import ConfigurationError
 from routerkit.store.memory import MAX_NAMES
 from routerkit.store.redis_address import address_of
 from routerkit.store.redis_alone import COUNTED, NOTHING, Alone, Batch, Item, Knowledge
-from routerkit.store.redis_ask import ADD, ADMIT, CHECK, SETTLE, Asking, ask
+from routerkit.store.redis_ask import ADD, ADMIT, CHECK, SECONDS, SETTLE, Asking, ask
 from routerkit.store.redis_board import RedisBoard
 from routerkit.store.redis_line import Line, numbers
 from routerkit.store.redis_names import Names
@@ -51,7 +51,9 @@ if TYPE_CHECKING:
 MAX_WAITING = 10_000
 """Settlements and batches that wait for Redis: of more, the oldest are dropped, and what they hold comes back with its lease."""
 AT_A_TIME = 8
-"""Of these, how many one settlement takes along."""
+"""Of these, how many one admission or settlement takes along, as long as that takes no longer than one may take."""
+FLUSH_SECONDS = 1.0
+"""That closing a client may take to tell Redis of the rest."""
 RESETS = 60.0
 """Seconds in which lost counts are told of once: a flush loses all of them, and each is noticed when it is next charged."""
 
@@ -197,7 +199,8 @@ class RedisStore:
         """Before the end: tell Redis all that waits for it, as long as it answers."""
         yield from self._come_back("")
         self._settle_alone()
-        while self._settlements and not self._line.gate.suspicious:
+        until = self._runtime.monotonic() + FLUSH_SECONDS
+        while self._settlements and not self._line.gate.suspicious and self._runtime.monotonic() < until:
             yield from self._tell_waiting()
         yield from self.board.flush()
 
@@ -240,8 +243,13 @@ class RedisStore:
         return longest(denials) or Denial(max(charges, key=lambda charge: charge.cost), None)
 
     def _tell_waiting(self) -> Asking[None]:
-        """Settle in Redis what waits for it. Costs nothing when nothing does."""
-        for _ in range(AT_A_TIME):
+        """Settle in Redis what waits for it, as far as there is time. Costs nothing when nothing does."""
+        if not self._settlements:
+            return
+        until = self._runtime.monotonic() + SECONDS
+        for number in range(AT_A_TIME):
+            if number and self._runtime.monotonic() >= until:
+                break
             try:
                 waiting = self._settlements.popleft()
             except IndexError:

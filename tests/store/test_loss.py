@@ -173,7 +173,7 @@ def test_what_was_admitted_alone_is_added_once(losing: RedisCounter) -> None:
     other = RedisCounter(losing.server)
     assert other.room(day(100), "acme") == 90
     assert other.room(money(40 * NANO, NANO), "acme") == 39, "a quarter of a dollar is spent"
-    assert 85 <= other.room(rate(100), "acme") <= 92
+    assert 85 <= other.room(rate(100), "acme") <= 98, "they come back, one in 0.6 s"
     other.close()
     report = losing.store.report()
     assert (report.lost, report.losses, report.added) == (False, 1, 1)
