@@ -1,4 +1,4 @@
-"""What a review of limits, budgets and queues found, and what must not come back."""
+"""Queues, limits and budgets in odd company: waiters that are late or gone, ids in capitals, prices that nobody knows."""
 
 from __future__ import annotations
 
