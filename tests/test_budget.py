@@ -24,7 +24,9 @@ from routerkit.types.request import ChatRequest
 from routerkit.types.tokens import Usage
 
 ME = "a/one"
-PHOTO = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 100_000}}
+PHOTO_ADDRESS = "data:image/png;base64," + "A" * 100_000
+PHOTO_SIZE = len(PHOTO_ADDRESS)
+PHOTO = {"type": "image_url", "image_url": {"url": PHOTO_ADDRESS}}
 TEXT = {"type": "text", "text": "Hi"}
 PDF = {"type": "file", "file": {"file_data": "data:application/pdf;base64," + "A" * 100}}
 
@@ -529,6 +531,47 @@ def test_what_a_gateway_may_do_besides_asking_the_model(params: dict[str, Any], 
 def test_models_of_which_nobody_can_tell_what_they_do(name: str, known: bool) -> None:
     request = asked(max_tokens=1)
     assert (worst_cost(request, needs_of(request), name, lambda _: model(10)) is not None) is known
+
+
+@pytest.mark.parametrize(
+    ("params", "prompt", "answer"),
+    [
+        ({"max_tokens": 1}, 256 + 16, 16),
+        ({"messages": [{"role": "user", "content": "Hi"}] * 3}, 256 + 3 * 16, 5000),
+        ({"tools": [TOOL]}, 256 + 16 + 1024 + 32, 5000),
+        ({"tools": [TOOL, TOOL]}, 256 + 16 + 1024 + 2 * 32, 5000),
+        ({"max_tokens": 100, "reasoning_effort": "low"}, 256 + 16, 1124),
+        ({"plugins": [{"id": "web"}]}, 256 + 16 + 5 * 15_000, 5000),
+        ({"messages": [{"role": "user", "content": [PHOTO]}]}, 256 + 16 + 48_169 - PHOTO_SIZE, 5000),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_what_is_taken_for_granted_in_numbers(params: dict[str, Any], prompt: int, answer: int) -> None:
+    """What is reserved beyond the bytes of a request, so that no constant changes unnoticed."""
+    request = asked(**params)
+    cost = worst(request, model(longest=5000, prompt=1, completion=10**6))
+    assert cost is not None
+    assert int(cost) == len(request.tail) + prompt + answer * 10**6
+
+
+@pytest.mark.parametrize(
+    "plugin",
+    [
+        "moderation",
+        "response-healing",
+        "context-compression",
+        "auto-router",
+        "auto-beta-router",
+        "pareto-router",
+    ],
+)
+def test_plugins_that_cost_nothing(plugin: str) -> None:
+    assert worst(asked(max_tokens=1, plugins=[{"id": plugin}]), model(10)) is not None
+
+
+@pytest.mark.parametrize("tier", ["auto", "default", "standard", "flex"])
+def test_tiers_that_cost_no_more(tier: str) -> None:
+    assert worst(asked(max_tokens=1, service_tier=tier), model(10)) is not None
 
 
 # --- models that the gateway itself falls back on ---

@@ -289,7 +289,9 @@ def test_every_field_is_in_the_tables_of_policies(tables: ModuleType) -> None:
     needed = {routerkit.Gateway: ("name", "base_url"), routerkit.Budget: ("usd",)}
     for kind in tables.KINDS:
         rows = cells(tables.fields_table(kind.__name__))
-        assert [row[0] for row in rows] == [f"`{each.name}`" for each in attrs.fields(kind)][len(needed.get(kind, ())) :]
+        assert [row[0] for row in rows] == [f"`{each.name}`" for each in attrs.fields(kind)][
+            len(needed.get(kind, ())) :
+        ]
     assert ["`max_sleep`", "`60.0`", "The longest wait that a server's hint can ask of a call, in seconds."] in cells(
         tables.fields_table("RetryPolicy")
     )

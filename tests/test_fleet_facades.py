@@ -36,7 +36,7 @@ from tests.store import conftest as servers
 from tests.store.boards import earlier
 from tests.store.servers import Server
 from tests.support import stores
-from tests.support.facades import FACADES, KEY, Caller
+from tests.support.facades import FACADES, KEY, AsyncCaller, Caller
 from tests.support.forks import forked
 from tests.support.pair import answer_of, outcome_of, pair_of_gateways, skipped, tried
 from tests.support.scenarios import A, B
@@ -351,26 +351,51 @@ def test_the_right_password_is_shown_nowhere(own: World) -> None:
 
 
 def test_without_redis_it_starts_degraded_and_says_so(own: World, caplog: pytest.LogCaptureFixture) -> None:
-    """And when Redis comes it is told once what was used without it."""
     assert own.redis is not None
     own.redis.kill()
     told: list[Any] = []
-    with own.client(limits=Limits(requests_per_day=10), observers=[told.append]) as caller:
+    with own.client(limits=Limits(requests_per_day=3), observers=[told.append]) as caller:
         (record,) = caplog.records
         assert record.getMessage().startswith(f"Redis at redis://127.0.0.1:{own.redis.port}/0 is lost (connection")
         assert caller.client.health().store_lost
         for number in range(3):
             assert answer_of(caller, stream=bool(number % 2)).route.degraded == ("the call",)
-        assert caller.client.stats().degraded == 3
+        error = outcome_of(caller)
+        assert isinstance(error, LimitExceededError)
+        assert error.route is not None
+        assert error.route.degraded == ("the call",)
+        assert str(error).startswith(
+            "3 requests a day of the client: used up, decided without the store, which is lost"
+        )
+        assert caller.client.stats().degraded == 4
+    assert [str(each.state) for each in told if isinstance(each, StoreChanged)] == ["lost"]
+    assert len(own.server.chat_requests) == 3
+
+
+@pytest.mark.parametrize("meanwhile", [5, 6])
+def test_when_redis_comes_it_is_told_once_what_was_used_without_it(own: World, meanwhile: int) -> None:
+    """Before anything else is asked of it: others have used the rest."""
+    assert own.redis is not None
+    own.redis.kill()
+    told: list[Any] = []
+    limits = Limits(requests_per_day=10)
+    with own.client(limits=limits, observers=[told.append]) as caller:
+        for _ in range(3):
+            answer_of(caller)
         own.redis.start()
         assert answer_of(caller).route.degraded == ("the call",), "it is not asked all the time"
         caller.client._runtime.advance(OPEN)  # type: ignore[attr-defined]
-        assert answer_of(caller).route.degraded == ()
-        assert (caller.client.health().store_lost, caller.client.stats().degraded) == (False, 4)
-        with own.client(limits=Limits(requests_per_day=10)) as other:
-            assert [answer_of(each).route.degraded for each in (other, caller, other, caller, other)] == [()] * 5
+        with own.client(limits=limits) as other:
+            for _ in range(meanwhile):
+                assert answer_of(other).route.degraded == ()
+            for _ in range(6 - meanwhile):
+                assert answer_of(caller).route.degraded == ()
             for each in (caller, other):
-                assert isinstance(outcome_of(each), LimitExceededError)
+                error = outcome_of(each)
+                assert isinstance(error, LimitExceededError)
+                assert error.route is not None
+                assert error.route.degraded == ()
+        assert (caller.client.health().store_lost, caller.client.stats().degraded) == (False, 4)
     assert len(own.server.chat_requests) == 10
     assert [str(each.state) for each in told if isinstance(each, StoreChanged)] == ["lost", "back"]
 
@@ -406,4 +431,8 @@ def test_a_client_that_is_closed_leaves_no_connection(own: World) -> None:
         for end in [caller.begin() for _ in range(10)]:
             end()
         assert others() > 0
-    eventually(None, lambda: others() == 0)
+        if isinstance(caller, AsyncCaller):
+            caller.run(caller.client.aclose())
+        else:
+            caller.client.close()
+        eventually(caller, lambda: others() == 0)

@@ -42,6 +42,7 @@ class Door:
         return held(self.store, self.groups, 1e6, self.turns.freed if self.announced else lambda _: None)
 
     def blocked(self, made: Hold | Denial) -> Queue | None:
+        assert not isinstance(made, NoTurn), "who had no turn waits no further"
         return self.queue if isinstance(made, Denial) else None
 
     def visit(self, name: str, stay: float, until: float = 1e9) -> Step[Any]:
@@ -69,6 +70,11 @@ class Door:
 
     def come(self, name: str, seconds: float = 0.0, stay: float = 1.0, until: float = 1e9) -> Member:
         return self.crowd.join(name, self.visit(name, stay, until), seconds)
+
+    def at(self, seconds: float) -> None:
+        """Let time pass up to then, since the beginning."""
+        self.crowd.run(1000 + seconds - self.crowd.runtime.now)
+        self.crowd.runtime.now = 1000 + seconds
 
 
 def test_who_comes_first_goes_in_first() -> None:
@@ -134,11 +140,32 @@ def test_who_gives_up_leaves_no_hole() -> None:
 def test_a_slot_that_comes_back_unannounced_is_found() -> None:
     """As one that another process gives back, or the garbage collector."""
     door = Door(announced=False)
-    door.come("inside", stay=0.95)
+    door.come("inside", stay=0.55)
     door.come("waits")
     door.crowd.run()
     assert door.admitted == ["inside", "waits"]
-    assert door.crowd.runtime.now - 1001.95 <= POLL
+    assert door.crowd.runtime.now - 1001.55 <= POLL
+
+
+def test_nobody_slips_in_before_the_first_has_found_it() -> None:
+    door = Door(announced=False)
+    door.come("inside", stay=0.55)
+    door.come("waits")
+    door.come("late", seconds=0.56)
+    door.crowd.run()
+    assert door.admitted == ["inside", "waits", "late"]
+
+
+def test_how_often_those_that_wait_look() -> None:
+    door = Door()
+    door.come("inside", stay=100.0)
+    door.crowd.run(1.0)
+    turns = [in_turn(door.queue, door.ask, door.blocked, door.crowd.runtime, 1005.0) for _ in range(2)]
+    waits = [turn.send(None) for turn in turns]
+    assert [wait.seconds for wait in waits] == [0.1, 1.0]
+    turns[0].close()
+    assert [wait.latch.is_set for wait in waits] == [False, True], "now it is the first"
+    assert turns[1].send(True).seconds == 0.1
 
 
 def test_a_cancelled_visitor_gives_its_slot_back() -> None:
@@ -217,6 +244,194 @@ def test_a_forked_child_has_nobody_waiting() -> None:
     door.turns.forget()
     assert not door.queue.busy
     door.queue.wake()
+
+
+def test_the_parents_callers_are_closed_in_a_forked_child() -> None:
+    """As its garbage collector does with what the fork copied."""
+    door = Door()
+    door.come("inside", stay=10.0)
+    copied = door.come("waits")
+    door.crowd.run(1.0)
+    door.turns.forget()
+    here = door.queue.join()
+    door.crowd.cancel(copied)
+    door.crowd.run(1.0)
+    assert isinstance(copied.error, Cancelled)
+    assert door.queue.first() is here
+
+
+def test_a_limit_of_another_kind_has_no_queue_though_it_has_the_name() -> None:
+    door = Door()
+    assert door.turns.queue("", Charge(Kind.RATE, "door", "a minute", 1)) is None
+    assert door.turns.queue("acme", door.charge) is None
+
+
+def stuck(door: Door, until: float = 1e9) -> Step[Any]:
+    """One that waits in a task whose event loop stands still; whoever resumes it lets the loop go on."""
+    step = in_turn(door.queue, door.ask, door.blocked, door.crowd.runtime, until)
+    assert step.send(None).seconds == 0.1, "it is the first"
+    return step
+
+
+def ended(step: Step[Any]) -> Any:
+    """What it comes to, once its event loop goes on."""
+    with pytest.raises(StopIteration) as stop:
+        step.send(True)
+    return stop.value.value
+
+
+def test_one_whose_event_loop_stands_still_is_passed_over() -> None:
+    door = Door()
+    door.come("inside", stay=1.0)
+    door.at(0.5)
+    stands = stuck(door)
+    door.come("behind")
+    door.at(3.55)
+    assert door.admitted == ["inside"], "it might only be slow"
+    door.at(4.55)
+    assert door.admitted == ["inside", "behind"]
+    door.come("last", stay=0.01)
+    door.crowd.run()
+    assert door.admitted == ["inside", "behind", "last"]
+    assert isinstance(ended(stands), Hold)
+    assert not door.queue.busy
+
+
+def test_one_whose_event_loop_goes_on_comes_first_again() -> None:
+    door = Door()
+    door.come("inside", stay=10.0)
+    door.at(0.5)
+    stands = stuck(door)
+    door.come("behind")
+    door.at(9.85)
+    assert stands.send(True).seconds == 0.1, "it looks as often as the first"
+    door.at(10.05)
+    assert isinstance(ended(stands), Hold)
+    assert door.admitted == ["inside"]
+
+
+def test_those_that_stand_still_do_not_fill_a_queue_for_ever() -> None:
+    door = Door(size=2)
+    door.come("inside", stay=100.0)
+    door.crowd.run(0.01)
+    late, patient = stuck(door, until=1002.0), door.come("patient")
+    refused = [door.come(f"{seconds}", seconds, until=1003.9) for seconds in (1.0, 2.5, 3.0)]
+    joined = door.come("3.2", 3.2, until=1003.9)
+    door.crowd.run(10.0)
+    assert [each.result.note for each in refused] == ["and 2 wait already"] * 3
+    assert joined.result.note == "and no turn came in time", "it waited where the dead one was"
+    assert patient.ended is None
+    assert len(door.queue) == 1
+    assert ended(late) == NoTurn(door.queue, "and no turn came in time")
+    assert len(door.queue) == 1
+
+
+def test_when_one_counts_as_dead() -> None:
+    runtime = VirtualRuntime()
+    queue = Queue(runtime, Charge(Kind.SLOTS, "n", "n", 1), 1, None)
+    waiter = queue.join()
+    assert waiter is not None
+    runtime.now = 1003.0
+    assert queue.first() is waiter
+    waiter.until = 1002.0
+    assert queue.join() is None
+    waiter.until = float("inf")
+    runtime.now = 1003.5
+    assert queue.first() is None
+    assert queue.join() is None, "it may come back"
+    queue.wake()
+    assert not waiter.latch.is_set
+    waiter.until = 1003.5
+    assert queue.join() is None, "it may be about to say that its time is over"
+    runtime.now = 1003.6
+    following = queue.join()
+    assert following is not None
+    assert queue.first() is following
+    queue.leave(waiter)
+    assert len(queue) == 1
+
+
+def test_who_was_woken_for_one_that_came_back_waits_on() -> None:
+    door = Door()
+    door.come("inside", stay=100.0)
+    door.at(0.0)
+    stands = stuck(door)
+    behind = in_turn(door.queue, door.ask, door.blocked, door.crowd.runtime, 1e9)
+    assert behind.send(None).seconds == 1.0
+    door.at(5.0)
+    door.queue.wake()
+    assert stands.send(True).seconds == 0.1
+    wait = behind.send(True)
+    assert (wait.seconds, wait.latch.is_set) == (1.0, False)
+
+
+def test_patience_lasts_for_all_the_times_in_one_queue() -> None:
+    """Who is sent from one to another and back has waited already."""
+    crowd = Crowd()
+    turns = Turns(crowd.runtime)
+    charges = {name: Charge(Kind.SLOTS, name, name, 1) for name in ("narrow", "wide")}
+    for charge in charges.values():
+        turns.open("", charge, 1, 3.0)
+    taken = [(1001.0, "narrow"), (1002.0, "wide"), (1002.5, "narrow"), (2000.0, "wide")]
+
+    def ask() -> Step[str]:
+        yield from ()
+        return next(name for until, name in taken if crowd.runtime.now < until - 0.01)
+
+    def blocked(made: str) -> Queue | None:
+        return turns.queue("", charges[made])
+
+    narrow = blocked("narrow")
+    assert narrow is not None
+    member = crowd.join("moved", in_turn(narrow, ask, blocked, crowd.runtime, 1e9))
+    crowd.run()
+    assert member.result == NoTurn(blocked("wide"), "and no turn came in time")  # type: ignore[arg-type]
+    assert member.ended == pytest.approx(1004.5), "a second, then two more"
+
+
+def test_one_that_was_just_let_in_counts_as_patient() -> None:
+    """Until it has said how long it waits, which another thread may keep it from."""
+    runtime = VirtualRuntime()
+    queue = Queue(runtime, Charge(Kind.SLOTS, "n", "n", 1), 1, None)
+    assert queue.join() is not None
+    runtime.now += 1e6
+    assert queue.join() is None
+
+
+def test_a_dead_one_that_leaves_as_it_is_dropped() -> None:
+    """In another thread, as leaving takes no lock."""
+    runtime = VirtualRuntime()
+    queue = Queue(runtime, Charge(Kind.SLOTS, "n", "n", 1), 1, None)
+    waiter = queue.join()
+    assert waiter is not None
+    waiter.until = 1000.0
+
+    class Moving(dict[Any, None]):
+        def pop(self, key: Any, *default: Any) -> Any:
+            super().pop(key, None)
+            return super().pop(key, *default)
+
+    queue._waiting = Moving(queue._waiting)
+    runtime.now = 1100.0
+    assert queue.join() is not None
+
+
+def test_who_asks_is_the_first_as_long_as_the_asking_takes() -> None:
+    """A server that counts may take its time."""
+    door = Door()
+    ask = door.ask
+
+    def slowly() -> Step[Hold | Denial]:
+        yield from sleep(2.9)
+        return (yield from ask())
+
+    door.ask = slowly  # type: ignore[method-assign]
+    door.come("inside", stay=5.0)
+    door.crowd.run(3.0)
+    door.come("first", stay=50.0)
+    door.come("second", 0.1)
+    door.crowd.run(30.0)
+    assert door.admitted == ["inside", "first"]
 
 
 def test_looking_for_the_first_while_others_come_and_go() -> None:

@@ -39,7 +39,9 @@ class Ledger:
             billing = attempts[0].verdict.billing
         else:
             billing = max((attempt.verdict.billing for attempt in attempts), key=_GRAVITY.index, default=Billing.NONE)
-        return Route(attempts, tuple(self.skipped), tuple(self.waits), now - self.started, cost, billing, tuple(self.degraded))
+        return Route(
+            attempts, tuple(self.skipped), tuple(self.waits), now - self.started, cost, billing, tuple(self.degraded)
+        )
 
     def collective(self) -> AllModelsFailedError:
         """One error for all attempts: a line per model, the earliest time at which anything can work, the telling cause."""

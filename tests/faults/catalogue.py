@@ -158,9 +158,6 @@ FAULTS: dict[int, str] = {
     135: "key revoked mid-run",
 }
 
-LATER = frozenset(range(119, 127))
-"""Those of a shared store, which does not exist yet."""
-
 COVERED: set[int] = set()
 """The numbers that some test carries; filled as their modules are imported."""
 

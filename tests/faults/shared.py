@@ -11,19 +11,20 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from routerkit import Completion, SharedStore
+from routerkit import BreakerPolicy, Budget, Completion, LimitExceededError, Limits, SharedStore, Tenant
 from routerkit.core.effects import Ask, StoreFailure
 from routerkit.store.redis_ask import SECONDS
 from routerkit.testing import FaultServer, VirtualRuntime
+from routerkit.testing import replies as r
 from routerkit.types.event import StoreChanged
 from tests.support.facades import AsyncCaller, SyncCaller
 from tests.support.pair import answer_of
-from tests.support.scenarios import A
+from tests.support.scenarios import A, B
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -39,6 +40,10 @@ class Wire:
         self.port = port
         """Of the server, for connections from now on."""
         self.connections = 0
+        self.said = bytearray()
+        """All that the server was sent."""
+        self.heard = 0
+        """Bytes that it sent."""
         self._passing()
         self._stop = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -108,6 +113,7 @@ class Wire:
                         self._let_through.wait()
                     if not data:
                         return
+                    self.heard += len(data)
                     peer.sendall(data)
 
     def _to_server(self, peer: socket.socket, server: socket.socket) -> bool:
@@ -118,6 +124,7 @@ class Wire:
         if self._instead is not None and data:
             peer.sendall(self._instead)
             return True
+        self.said += data
         server.sendall(data)
         return bool(data)
 
@@ -199,8 +206,6 @@ class Shared:
 
     def room(self, most: int = 100) -> int:
         """How many more calls are allowed, up to so many; they are made."""
-        from routerkit import LimitExceededError
-
         for number in range(most):
             try:
                 self.caller.complete()
@@ -215,6 +220,7 @@ def sharing(
     gateway: FaultServer,
     url: str,
     *,
+    namespace: str = "routerkit",
     workers: int = 1,
     offline_allowance: str = "1",
     present: bool = True,
@@ -224,9 +230,49 @@ def sharing(
     given = {"base_url": gateway.url, "default_model": A, **options}
     while True:
         runtime, events = VirtualRuntime(wall=time.time()), list[Any]()
-        store = SharedStore(url, workers=workers, offline_allowance=offline_allowance)
+        store = SharedStore(url, namespace, workers, offline_allowance)
         with facade(**given, store=store, runtime=runtime, observers=[events.append]) as caller:
             if present and caller.client.health().store_lost:
                 continue  # fifty milliseconds were too short for this machine
             yield Shared(caller, runtime, events)
             return
+
+
+# --- a client that has something to keep of every kind ---
+
+AMPLE = Limits(requests_per_minute=9000, tokens_per_minute=10**9, requests_per_day=9000, concurrency=90)
+DOWN, UNSTEADY = "d/own", "u/nsteady"
+
+
+def everything(gateway: FaultServer, names: Sequence[str] = ("acme", "globex")) -> dict[str, Any]:
+    """The options of a client that limits, budgets and shares all that there is; the gateway has what that needs."""
+    prices = {"prompt": "0.000001", "completion": "0.000001"}
+    gateway.catalog = [r.catalog_model(model, pricing=prices) for model in (A, B, DOWN, UNSTEADY)]
+    gateway.script(DOWN, r.error(503))
+    gateway.script(UNSTEADY, r.error(503), r.completion())
+    host = gateway.url.split("/")[2]
+    tenants = [
+        Tenant(name, f"sk-{number}-1234567890", limits=AMPLE, budget=Budget("900", per="month"))
+        for number, name in enumerate(names)
+    ]
+    scopes = ["client", f"gateway:{host}", "key", f"key:{host}", f"model:{A}", f"model:{A} on {host}", "free"]
+    return {
+        "tenants": tenants,
+        "api_key": None,
+        "limits": dict.fromkeys(scopes, AMPLE),
+        "budget": Budget("900", per="total"),
+        "strategy": "performance_optimized",
+        "breaker": BreakerPolicy(fast_trip=1),
+        "default_model": A,
+        "fallback_models": [B],
+    }
+
+
+def live(shared: Shared, names: Sequence[str] = ("acme", "globex"), prompt: str = "Hello") -> None:
+    """Calls of all tenants: a model that is down, one that comes back, scores, the catalogue."""
+    for name in names:
+        tenant = shared.caller.tenant(name)
+        for number, model in enumerate((A, DOWN, UNSTEADY)):
+            assert answer_of(tenant, prompt, stream=bool(number % 2), model=model).text
+        shared.runtime.advance(61)
+        assert answer_of(tenant, prompt, model=UNSTEADY).text, "it is probed by one of the fleet"

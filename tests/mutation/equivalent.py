@@ -17,6 +17,8 @@ _UNREAD = "of a place that has an obstacle the words are not read"
 _CASE = "float() reads both"
 _HEADER = "names of headers have no case"
 _ZIPPED = "they are equally many by construction"
+_ASKED = "whoever denies names one of the charges that were asked for"
+_REMEMBERED = "what was found before is found again: only the speed differs"
 
 _PERMIT = (
     "def __init__(self, breaker: Breaker, generation: int, started: float, probe: bool, last_hope: bool = {}) -> None:"
@@ -398,5 +400,77 @@ EQUIVALENT: dict[str, dict[tuple[str, str, str], str]] = {
             'return value.lower() if isinstance(value, str) else ""',
             'return value.lower() if isinstance(value, str) else "XXXX"',
         ): "neither is a word of the table",
+    },
+    "turns": {
+        (
+            "Queue.__init__",
+            'self.patience = float("inf") if patience is None else patience',
+            'self.patience = float("INF") if patience is None else patience',
+        ): _CASE,
+        ("Waiter.__init__", 'self.until = float("inf")', 'self.until = float("INF")'): _CASE,
+        (
+            "Queue.join",
+            "self._waiting[waiter] = None",
+            'self._waiting[waiter] = ""',
+        ): "the dict is an ordered set: nobody looks at its values",
+    },
+    "quotas": {
+        (
+            "Quotas.queue",
+            "owner = next((owner for owner, charges in groups if made.charge in charges), SHARED)",
+            "owner = next((owner for owner, charges in groups if made.charge in charges), None)",
+        ): _ASKED,
+        ("Quotas._rules_of", "found = self._found.get((target, key))", "found = None"): _REMEMBERED,
+        ("Quotas._rules_of", "found = self._found.get((target, key))", "found = self._found.get(None)"): _REMEMBERED,
+        ("Quotas._rule", "rule = self._rules.get(name)", "rule = None"): _REMEMBERED,
+        ("Quotas._rule", "rule = self._rules.get(name)", "rule = self._rules.get(None)"): _REMEMBERED,
+    },
+    "reservations": {
+        ("Reservations.__init__", "self._priced = False", "self._priced = None"): _FALSY,
+        (
+            "Reservations.make",
+            "def make(self, target: Target, admission: Admission, *, first: bool = False) -> Step[Refusal | None]:",
+            "def make(self, target: Target, admission: Admission, *, first: bool = True) -> Step[Refusal | None]:",
+        ): "the one caller says which",
+        (
+            "Reservations.make",
+            "admission.settle(Sample.NEUTRAL, Blame.NOBODY)",
+            "admission.settle(None, Blame.NOBODY)",
+        ): "of which nobody is to blame is neutral whatever it is: it only takes a lock",
+        (
+            "Reservations.make",
+            "admission.settle(Sample.NEUTRAL, Blame.NOBODY)",
+            "admission.settle(Sample.NEUTRAL, None)",
+        ): "of a neutral sample nobody is to blame",
+        ("Reservations._asked", "worst = _NOTHING", "worst = None"): "only budgets look at it",
+        (
+            "Reservations._known",
+            "cost, refusal = self._denied.get(_limit(owner, charge), (0, None))",
+            "cost, refusal = self._denied.get(_limit(owner, charge), (1, None))",
+        ): "where there was no refusal its cost does not matter",
+        (
+            "Reservations._refusal",
+            'owner = next((owner for owner, charges in groups if charge in charges), "")',
+            "owner = next((owner for owner, charges in groups if charge in charges), None)",
+        ): _ASKED,
+        (
+            "Reservations._refusal",
+            'owner = next((owner for owner, charges in groups if charge in charges), "")',
+            "owner = next((owner for owner, charges in groups if charge in charges), )",
+        ): _ASKED,
+        (
+            "Reservations._refusal",
+            'owner = next((owner for owner, charges in groups if charge in charges), "")',
+            'owner = next((owner for owner, charges in groups if charge in charges), "XXXX")',
+        ): _ASKED,
+    },
+    "limits": {
+        (
+            "Store.admit",
+            'def admit(self, charges: Sequence[Charge], lease: float, owner: str = "") -> Counting[Grant | Denial]:',
+            'def admit(self, charges: Sequence[Charge], lease: float, owner: str = "XXXX") -> Counting[Grant | Denial]:',
+        ): "of a protocol: each store has a default of its own",
+        ("scoop", "if more < 0:", "if more <= 0:"): "of nothing, nothing is given back",
+        ("scoop", "if more < 0:", "if more < 1:"): "whole units, and of nothing nothing is given back",
     },
 }

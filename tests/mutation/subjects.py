@@ -76,6 +76,46 @@ SUBJECTS = {
         Subject("listing", ("tests/test_listing.py",), ("listing.PER_UNIT", "listing._MODALITIES")),
         Subject("usage", ("tests/test_usage.py",)),
         Subject("key_info", ("tests/test_key_info.py",), ("key_info._REFUSED",)),
+        Subject(
+            "turns",
+            ("tests/test_turns.py", "tests/test_quotas.py", "tests/test_quotas_words.py"),
+            ("turns.POLL", "turns.LOOK", "turns.GRACE"),
+        ),
+        Subject("hold", ("tests/test_hold.py", "tests/test_turns.py", "tests/test_quotas.py")),
+        Subject(
+            "quotas",
+            ("tests/test_quotas_words.py", "tests/test_quotas.py"),
+            ("quotas.LEASE_MARGIN", "quotas.MAX_FOUND"),
+        ),
+        Subject("reservations", ("tests/test_reservations.py", "tests/test_quotas.py", "tests/test_quotas_words.py")),
+        Subject("refusals", ("tests/test_quotas_words.py", "tests/test_quotas.py")),
+        Subject(
+            "limits",
+            ("tests/test_limits.py", "tests/test_limits_edges.py"),
+            ("limits.MICROSECONDS", "limits.MINUTE", "limits._DAY"),
+        ),
+        Subject(
+            "budget",
+            ("tests/test_budget.py",),
+            (
+                "budget.PROMPT_OVERHEAD",
+                "budget.MESSAGE_OVERHEAD",
+                "budget.TOOLS_OVERHEAD",
+                "budget.TOOL_OVERHEAD",
+                "budget.IMAGE_TOKENS",
+                "budget.LEAST_ANSWER",
+                "budget.LEAST_REASONING",
+                "budget.HOUR",
+                "budget.RESULTS",
+                "budget.RESULT_TOKENS",
+                "budget.SEARCHES",
+                "budget._FREE_PARSERS",
+                "budget._FREE_PLUGINS",
+                "budget._ROUTERS",
+                "budget._PLAIN_TIERS",
+                "budget._OWN_TOOLS",
+            ),
+        ),
     )
 }
 

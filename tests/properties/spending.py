@@ -7,7 +7,8 @@ the catalogue allows. What it charges for, and whether it tells, is part of the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any, TypeVar
 
@@ -16,6 +17,8 @@ from hypothesis import strategies as st
 
 from routerkit import Budget, Limits, Tenant
 from routerkit.config import settings_from
+from routerkit.core import effects
+from routerkit.core.effects import Cancelled, Effect, Step, StoreFailure
 from routerkit.core.fleet import Board
 from routerkit.core.limits import Charge, Count, Grant, Kind, Store, period_number
 from routerkit.core.router import Router
@@ -26,7 +29,7 @@ from routerkit.testing import replies as r
 from routerkit.types.verdict import Sent
 from tests.properties import worlds
 from tests.properties.scripts import LAST_RESORT, MODELS, A, Answer, answers
-from tests.properties.worlds import GATEWAY, Ask, Record
+from tests.properties.worlds import GATEWAY, Ask, Order, Record
 from tests.support.virtual import Interruption, VirtualRuntime
 
 T = TypeVar("T")
@@ -82,6 +85,8 @@ class Move:
     """That pass before it."""
     given_up: int | None = None
     """At which of its orders."""
+    heard: bool = False
+    """Whether that order was carried out, if it was one to the store."""
 
 
 @attrs.frozen
@@ -141,12 +146,13 @@ def spendings(
         for model in (*MODELS, LAST_RESORT)
     )
     ask = _asks()
-    asks = ask if plain else _mostly(ask, st.builds(_meanwhile, ask, st.integers(0, 6), ask))
+    asks = ask if plain else _mostly(ask, st.builds(meanwhile, ask, st.sampled_from([0, 0, 1, 2, 2, 3, 5]), ask))
     move = st.builds(
         Move,
         asks,
         st.sampled_from([*[0] * 8, 1, 31]) if days else st.just(0),
-        st.none() if plain else _mostly(st.none(), st.integers(0, 12)),
+        st.none() if plain else _mostly(st.none(), st.sampled_from([0, 1, 1, 2, 2, 3, 3, 4, 5, 6, 8, 11])),
+        st.booleans(),
     )
     return Spending(
         scripts,
@@ -163,7 +169,7 @@ def _mostly(first: st.SearchStrategy[T], second: st.SearchStrategy[T]) -> st.Sea
     return st.sampled_from([first, first, first, second]).flatmap(lambda chosen: chosen)
 
 
-def _meanwhile(ask: Ask, at: int, other: Ask) -> Ask:
+def meanwhile(ask: Ask, at: int, other: Ask) -> Ask:
     """Another call, that does not outlast the leases of this one: nobody but the other one makes time pass meanwhile."""
     other = attrs.evolve(other, total=5.0, after=0.0)
     return attrs.evolve(ask, interrupted=(at, other))
@@ -222,6 +228,7 @@ class Spent(worlds.Run):
         super().__init__(worlds.World((), ()), runtime)
         self.spending = spending
         self.books: list[Entry] = []
+        self._heard = False
         self.memory = Watched(self.runtime)
         self._scripts = {model: list(script) for model, script in spending.scripts}
         self.gateway.default = self._answer
@@ -249,7 +256,7 @@ class Spent(worlds.Run):
     def move(self, move: Move) -> Record | None:
         """``None``: it was given up."""
         self.runtime.now += move.days * DAY
-        at = move.given_up
+        at, self._heard = move.given_up, move.heard
         try:
             return self.call(move.ask, None if at is None else Interruption(self.gateway.performed + at))
         except KeyboardInterrupt:
@@ -275,6 +282,28 @@ class Spent(worlds.Run):
                 number = period_number(charge, line.at)
                 found[number] = found.get(number, Decimal(0)) + line.cost
         return found
+
+    def _watched(self, step: Step[Any], orders: list[Order], ask: Ask) -> Generator[Effect, Any, Any]:
+        return super()._watched(self._overheard(step), orders, ask)
+
+    def _overheard(self, step: Step[Any]) -> Generator[Effect, Any, Any]:
+        """The same step; a store hears what was ordered although nobody waits for the reply any more."""
+        resume: Callable[[Any], Effect] = step.send
+        outcome: Any = None
+        while True:
+            try:
+                effect = resume(outcome)
+            except StopIteration as stop:
+                return stop.value
+            try:
+                outcome = yield effect
+                resume = step.send
+            except BaseException as error:
+                if self._heard and isinstance(effect, effects.Ask) and isinstance(error, Cancelled):
+                    assert self.gateway.perform_ask is not None
+                    with suppress(StoreFailure):
+                        self.gateway.perform_ask(effect)
+                outcome, resume = error, step.throw
 
     def _answer(self, connection: Connection, request: RecordedRequest) -> None:
         tenant = next(name for name, key in KEYS.items() if key == request.api_key)

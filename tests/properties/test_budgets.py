@@ -11,16 +11,29 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from routerkit import BudgetExceededError, LimitExceededError, Limits
-from routerkit.core.effects import Ask, Loss, StoreFailure
+from routerkit import Budget, BudgetExceededError, LimitExceededError, Limits
+from routerkit.core import effects
+from routerkit.core.effects import Loss, StoreFailure
 from routerkit.store.redis import RedisStore
 from routerkit.store.redis_gate import OPEN
 from tests.properties.scripts import A
-from tests.properties.spending import DAY, NANO, TENANTS, Spending, Spent, spendings
-from tests.properties.worlds import GATEWAY, some
+from tests.properties.spending import (
+    DAY,
+    FINE,
+    NANO,
+    PRICES,
+    TENANTS,
+    Bill,
+    Move,
+    Spending,
+    Spent,
+    meanwhile,
+    spendings,
+)
+from tests.properties.worlds import GATEWAY, Ask, some
 from tests.store.servers import Server, binary
 from tests.support.virtual import VirtualRuntime
 
@@ -28,10 +41,26 @@ EPSILON = 1e-6
 REFUSED = (LimitExceededError, BudgetExceededError)
 
 
+ONE = Ask(models=(A,), tenant=TENANTS[0])
+DEAR = tuple((model, ((FINE, Bill()),)) for model in PRICES)
+AT_ONCE = Spending(DEAR, (Move(meanwhile(ONE, 2, ONE)),), budgets=(Budget("0.3"), None))
+"""Of two calls, each of which may cost more than half of the budget, the second begins before the first is answered."""
+AT_A_TIME = Limits(concurrency=2)
+GIVEN_UP = Spending(
+    DEAR,
+    tuple(Move(attrs.evolve(ONE, stream=at % 2 > 0), given_up=at // 4, heard=at % 4 > 1) for at in range(40)),
+    limits=(("client", AT_A_TIME), (f"model:{A}", AT_A_TIME)),
+    own=(AT_A_TIME, None),
+)
+"""At every order that there is."""
+
+
 # --- in memory ---
 
 
-@given(spendings())
+@given(spendings(limited=False))
+@example(AT_ONCE)
+@example(GIVEN_UP)
 def test_no_more_is_spent_than_the_budgets_and_nothing_stays_held(spending: Spending) -> None:
     """I16, I19. Of each budget, in each of its periods: what the gateway charged; and what is counted, at any time."""
     run = Spent(spending)
@@ -57,6 +86,7 @@ def check_spent(run: Spent, beyond: Decimal = Decimal(0)) -> None:
         assert run.spending.unpriced not in asked, "nobody can tell what it costs"
 
 
+@some(0.4)
 @given(spendings())
 def test_no_window_holds_more_than_its_limits(spending: Spending) -> None:
     """I14, I15, of what reached the gateway, and of the calls that asked it anything."""
@@ -69,7 +99,8 @@ def test_no_window_holds_more_than_its_limits(spending: Spending) -> None:
     offset = run.runtime.wall() - run.runtime.now
     for owner, own in (*zip(TENANTS, spending.own, strict=True), ("", limits.get("client"))):
         if own is not None:
-            began = [record.began for record in run.records if record.requests and owner in ("", record.ask.tenant)]
+            asked = [each for each in run.records if any(order.may_have_been_sent for order in each.requests)]
+            began = [record.began for record in asked if owner in ("", record.ask.tenant)]
             check_days([moment + offset for moment in began], own)
 
 
@@ -86,6 +117,7 @@ def check_days(walls: list[float], limits: Limits) -> None:
     assert limits.requests_per_day is None or all(days.count(day) <= limits.requests_per_day for day in days)
 
 
+@some(0.4)
 @given(spendings(plain=True), st.booleans())
 def test_who_comes_back_when_told_is_served(spending: Spending, stream: bool) -> None:
     """I25. Each time that the caller comes back, another limit may stand in the way, but none a second time."""
@@ -135,7 +167,7 @@ class Line:
         run.gateway.perform_ask = self.perform
         return run
 
-    def perform(self, order: Ask) -> Any:
+    def perform(self, order: effects.Ask) -> Any:
         trouble = self.troubles.pop(0) if self.troubles else None
         order.seconds = PATIENCE  # a busy machine is not the subject
         if trouble is None:
@@ -192,8 +224,9 @@ def line() -> Iterator[Line]:
         line.close()
 
 
-@some(0.7)
-@given(spendings(days=False))
+@some(0.4)
+@given(spending=spendings(days=False))
+@example(spending=GIVEN_UP)
 def test_nothing_stays_held_in_redis_wherever_a_call_is_given_up(line: Line, spending: Spending) -> None:
     run = line.begin(spending)
     for move in spending.moves:
@@ -203,9 +236,11 @@ def test_nothing_stays_held_in_redis_wherever_a_call_is_given_up(line: Line, spe
     assert not any(record.route.degraded for record in run.records)
     line.settle_all(run)
     assert line.held() == []
+    report = line.store.report()
+    assert (report.losses, report.resets, report.replaced, report.dropped) == (0, 0, 0, 0)
 
 
-@some(0.7)
+@some(0.4)
 @given(spendings(days=False), st.lists(st.none() | TROUBLES, max_size=60))
 def test_whenever_redis_fails_calls_end_as_without_it(
     line: Line, spending: Spending, troubles: list[Trouble | None]

@@ -1,8 +1,7 @@
 """The list of what is demanded for security, in our own words, with the tests of each row: c1 to c29.
 
 `test_rows.py` fails for a row without a test, and for a test that is not there. Rows of which this version has nothing yet say
-so in `later`: keys in Redis and what is read from it (c16, c17), labels of metrics (c15) and budgets (c25) come with the issues
-that bring those things.
+so in `later`: labels of metrics (c15) come with the issue that brings metrics.
 """
 
 from __future__ import annotations
@@ -180,12 +179,43 @@ ROWS: dict[str, Row] = {
             "tests/test_promises.py::test_a_broken_stream_keeps_its_text_out_of_the_message",
         ),
     ),
-    "c15": Row("Labels of metrics are of a bounded number.", later="there are no metrics yet"),
-    "c16": Row("Keys in Redis cannot be forged by names of tenants.", later="there is no Redis yet"),
+    "c15": Row(
+        "What is counted and told by model, tenant and gateway is of a bounded number, and so are labels of metrics.",
+        (
+            "test_limit_growth.py::test_nothing_that_counts_grows_with_the_models_asked",
+            "test_limit_growth.py::test_nor_does_what_is_known_of_a_shared_store",
+            "test_growth.py::test_nor_does_one_with_many_tenants_keys_and_gateways",
+        ),
+        later="there are no metrics yet",
+    ),
+    "c16": Row(
+        "Keys in a shared store are hashes: no name reaches what another has, and nothing that anybody chose is seen there.",
+        (
+            "test_store.py::test_nothing_that_anybody_chose_is_seen_in_a_shared_store",
+            "test_store.py::test_no_name_reaches_what_another_has",
+            "test_store.py::test_names_of_tenants_that_are_refused",
+            "test_store.py::test_names_of_namespaces_that_are_refused",
+            "test_store.py::test_the_store_asks_for_nothing_that_walks_through_the_server",
+            "tests/store/test_redis.py::test_keys_hold_nothing_that_anybody_chose_and_all_expire",
+            "tests/store/test_redis.py::test_namespaces_are_apart",
+        ),
+    ),
     "c17": Row(
-        "What is read from a store is data, never code.",
-        ("test_supply.py::test_no_data_becomes_code",),
-        later="there is no Redis yet",
+        "What is read from a store is data, never code; checked, bounded in size, replaced where it is none of ours. The way"
+        " there is not shown with its password.",
+        (
+            "test_supply.py::test_no_data_becomes_code",
+            "test_store.py::test_scripts_are_never_made_of_what_they_are_given",
+            "test_store.py::test_whatever_stands_for_the_catalogue_is_not_believed",
+            "test_store.py::test_what_is_too_large_is_not_fetched",
+            "test_store.py::test_a_seal_of_another_namespace_is_none",
+            "test_store.py::test_no_object_and_no_line_shows_the_password_of_the_store",
+            "test_store.py::test_no_frame_of_an_error_about_the_store_shows_its_password",
+            "test_store.py::test_nor_does_one_that_the_server_makes",
+            "tests/faults/test_store_values.py::test_whatever_stands_under_our_keys_is_replaced_and_counted",
+            "tests/faults/test_store_values.py::test_no_value_makes_more_of_a_limit",
+            "tests/store/test_redis.py::test_what_is_not_ours_is_no_reply",
+        ),
     ),
     "c18": Row(
         "No call gets another's answer: not another tenant's, not after a fork, not on a connection with bytes left over.",
@@ -283,7 +313,21 @@ ROWS: dict[str, Row] = {
             "tests/test_health.py::test_memory_is_bounded_and_open_breakers_are_kept",
         ),
     ),
-    "c25": Row("No request gets past a budget.", later="there are no budgets yet"),
+    "c25": Row(
+        "No request gets past a budget, whatever it asks for, however many ask at once, whatever becomes of it.",
+        (
+            "test_budgets.py::test_whatever_is_asked_for_no_more_is_charged_than_the_budget",
+            "test_budgets.py::test_what_nobody_can_tell_the_price_of_is_not_sent",
+            "test_budgets.py::test_what_is_sent_is_what_was_weighed",
+            "test_budgets.py::test_fifty_at_once_get_what_three_may_have",
+            "test_budgets.py::test_what_was_not_answered_may_have_been_charged",
+            "test_budgets.py::test_who_gives_up_early_is_charged_all_the_same",
+            "test_budgets.py::test_a_gateway_that_tells_nonsense_of_the_cost_adds_nothing_to_the_budget",
+            "test_budgets.py::test_no_other_client_of_the_same_has_a_budget_of_its_own",
+            "tests/properties/test_budgets.py::test_no_more_is_spent_than_the_budgets_and_nothing_stays_held",
+            "tests/faults/test_store_faults.py::test_money_is_closed_after_an_allowance",
+        ),
+    ),
     "c26": Row(
         "An unknown tenant cannot be told from one that is not allowed, and nobody is told who else there is.",
         (

@@ -13,7 +13,6 @@ from routerkit.core import effects
 from routerkit.core.effects import Cancelled, HttpResponse, Step, TransportFailure
 from tests.support.virtual import VirtualRuntime
 
-
 PATIENCE = 200_000
 """Events of one run."""
 
