@@ -419,6 +419,22 @@ def test_no_turn_in_time_leads_to_the_catalogue() -> None:
     ]
 
 
+def test_after_a_turn_limits_are_asked_again() -> None:
+    """What was refused before the wait need not be refused after it."""
+    first, second = "f/one:free", "g/two:free"
+    queue = Limits(concurrency=1, queue_size=5, queue_timeout=5)
+    world = World(limits={f"model:{A}": queue, "free": Limits(requests_per_minute=30)})
+    world.catalog(A, first, second)
+    world.read_catalog()
+    for _ in range(30):
+        assert world.ask(model=first).error is None
+    crowd, models = crowded(world, seconds=50.0)
+    crowd.join("holds", call(world))
+    asks = crowd.join("asks", call(world, model=first, fallback_models=[A]), 0.1)
+    crowd.run()
+    assert (models, asks.error) == ([A, second], None)
+
+
 @pytest.mark.parametrize("scope", ["client", f"gateway:{HOST}"])
 def test_a_turn_that_does_not_come_before_the_deadline(scope: str) -> None:
     world = World(limits={scope: Limits(concurrency=1, queue_size=5)})

@@ -97,6 +97,17 @@ def test_a_budget_that_is_known_to_be_used_up_is_the_owners_alone() -> None:
     assert all("the client's budget" in reason for reason in told.skipped.values())
 
 
+def test_after_a_pause_what_was_refused_is_asked_for_again() -> None:
+    world = World(limits={GATEWAY: Limits(requests_per_minute=30)})
+    world.script(A, r.error(429, headers={"Retry-After": "3"}), r.completion())
+    for _ in range(29):
+        assert world.ask(model=C).error is None
+    assert world.ask(timeouts=Timeouts(total=2)).attempts == [f"{A} 429 rate_limited"]
+    told = world.ask(model=B, fallback_models=[A])
+    assert told.skipped[B].startswith("30 requests a minute of gateway")
+    assert (told.attempts, len(told.waits)) == ([f"{A} 200 ok"], 1)
+
+
 def test_catalogues_are_asked_for_prices_once_in_a_call() -> None:
     """Also where they do not answer, and however long the attempts take."""
     world = World(budget=Budget(5, on_unknown_price="allow"))

@@ -172,6 +172,8 @@ class Itinerary:
         waited = runtime.monotonic() - started
         if waited > 0:
             self._ledger.waits.append(Wait(waited, f"its turn: {queue.charge.label}"))
+            if self._reservations is not None:
+                self._reservations.forget()
         return made
 
     def _next_fit(self) -> Step[tuple[Candidate, Admission] | None]:

@@ -10,8 +10,6 @@ from decimal import Decimal
 from functools import cache
 from typing import Any
 
-import attrs
-
 from routerkit.config import settings_from
 from routerkit.core import plan
 from routerkit.core.catalog import Snapshot
@@ -36,6 +34,7 @@ from routerkit.environment import PREFIXES, VARIABLES
 from routerkit.errors import ConfigurationError, RouterKitError, StreamInterruptedError
 from routerkit.transport.http1 import Body, MalformedError, TruncatedError, parse_head
 from routerkit.types.completion import Completion
+from routerkit.types.model import Pricing, amounts
 from routerkit.types.policy import RetryPolicy, Timeouts
 from routerkit.types.request import ChatRequest
 from routerkit.types.settings import Settings
@@ -298,9 +297,9 @@ def catalog(data: bytes) -> None:
         assert 0 < len(model.id) <= 200
         assert model.id.isprintable()
         assert snapshot.get(model.id) is model
-        amounts = attrs.astuple(model.pricing)
-        assert all(amount is None or (amount.is_finite() and amount >= 0) for amount in amounts)
-        assert not (model.pricing.free and None in amounts[:2])
+        prices = _amounts(model.pricing)
+        assert all(price is None or (price.is_finite() and price >= 0) for price in prices)
+        assert not (model.pricing.free and None in prices[:2])
         within(model.pricing, [models[0].pricing])
         usage = {"prompt_tokens": 10**9, "completion_tokens": 7, "prompt_tokens_details": {"cached_tokens": 3}}
         cost, _ = cost_of(Usage(usage), model)
@@ -313,6 +312,12 @@ def catalog(data: bytes) -> None:
     assert amount is None or amount >= 0
 
 
+def _amounts(pricing: Pricing) -> list[Decimal | None]:
+    """All prices, those of its overrides too."""
+    prices = [pricing, *(override.prices for override in pricing.overrides)]
+    return [price for each in prices for price in amounts(each)]
+
+
 def details(data: bytes) -> None:
     """Any bytes as Infron's public list: as with a catalogue, and nothing is free that does not say so; the union has every id."""
     body = parse_json(data)
@@ -322,9 +327,9 @@ def details(data: bytes) -> None:
         assert 0 < len(model.id) <= 200
         assert model.id.isprintable()
         assert model.gateway == "infron"
-        amounts = attrs.astuple(model.pricing)
-        assert all(amount is None or (amount.is_finite() and 0 <= amount < 10**9) for amount in amounts)
-        assert 0 not in amounts or str(model.raw.get("discount")).strip().upper() == "FREE"
+        prices = _amounts(model.pricing)
+        assert all(price is None or (price.is_finite() and 0 <= price < 10**9) for price in prices)
+        assert 0 not in prices or str(model.raw.get("discount")).strip().upper() == "FREE"
         assert all(count is None or 0 < count < 2**63 for count in (model.context_length, model.max_completion_tokens))
         assert all(word == word.strip().lower() != "" for word in model.input_modalities + model.output_modalities)
         repr(model)
