@@ -14,6 +14,6 @@ _BASE = settings(
     phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink),  # to explain takes longer than to find
 )
 
-settings.register_profile("ordinary", _BASE, max_examples=60, derandomize=True)
+settings.register_profile("ordinary", _BASE, max_examples=40, derandomize=True)
 settings.register_profile("long", _BASE, max_examples=5000, print_blob=True)
 settings.load_profile("ordinary")  # before the option is read, which so overrides it

@@ -29,7 +29,7 @@ Facade = type[SyncCaller | AsyncCaller]
 HOUR = 4000.0
 """Seconds after which a catalogue is no longer fresh, however the dice fall."""
 FREE = {"prompt": "0", "completion": "0"}
-QUIET = Timeouts(first_byte=0.6, total=60)
+QUIET = Timeouts(first_byte=0.3, total=60)
 
 
 def listing(*entries: Any) -> r.Reply:
