@@ -134,7 +134,7 @@ class Call:
 
     def enter(self, quotas: Quotas) -> Step[Hold]:
         """Have the call counted, in its turn. Raises LimitExceededError, DeadlineExceededError."""
-        made = yield from self._counted(quotas)
+        made = yield from self._leave(quotas)
         if isinstance(made, Hold):
             if made.degraded:
                 self.ledger.degraded.append("the call")
@@ -146,7 +146,7 @@ class Call:
             raise DeadlineExceededError(f"the {self.request.total:g} s of the call are over: {reason_of(denial, note)}")
         raise refused_error(denial, self.router.runtime.wall(), note)
 
-    def _counted(self, quotas: Quotas) -> Step[Hold | Denial | NoTurn]:
+    def _leave(self, quotas: Quotas) -> Step[Hold | Denial | NoTurn]:
         demand = self.itinerary.demand
         groups = quotas.of_call(demand)
         ask, blocked = partial(quotas.ask, groups, demand.lease), partial(quotas.queue, groups)

@@ -56,6 +56,11 @@ class Refusal:
     denial: Denial | None = None
     """The limit or budget that refuses, where it is one."""
 
+    @property
+    def gives_way(self) -> float:
+        """When, on the monotonic clock; ``inf``: not by waiting."""
+        return float("inf") if self.retry_at is None else self.retry_at
+
 
 @attrs.define(eq=False)
 class TargetHealth:

@@ -35,6 +35,11 @@ class Group(NamedTuple):
     charges: tuple[Charge, ...]
 
 
+def owner_of(charge: Charge, groups: Sequence[Group]) -> str:
+    """Whose limit it is that one of these was charged with."""
+    return next((owner for owner, charges in groups if charge in charges), "")
+
+
 class Hold:
     """Grants, one per owner. Settled once, however often it is said."""
 

@@ -212,14 +212,14 @@ class Itinerary:
         while True:
             got = health.admit(candidate.target, keys, lease=lease, stream=stream, again=again)
             if isinstance(got, Refusal):
-                return min((got, *refusals), key=_gives_way)
+                return min((got, *refusals), key=lambda refusal: refusal.gives_way)
             refusal = None if self._free else (yield from self._allowed(candidate, got, first=first))
             if refusal is None:
                 return got
             refusals.append(refusal)
             keys = [key for key in keys if key is not got.key]
             if not keys or refusal.denial is None or not by_key(refusal.denial.charge):
-                return min(refusals, key=_gives_way)
+                return min(refusals, key=lambda refusal: refusal.gives_way)
 
     def _allowed(self, candidate: Candidate, got: Admission, *, first: bool = False) -> Step[Refusal | None]:
         """Whether the fleet, limits and budgets allow what health does; why not, and then health has its leave back."""
@@ -384,8 +384,3 @@ class Itinerary:
 
     def _skip(self, candidate: Candidate, reason: str, retry_after: float | None = None) -> None:
         self._ledger.skipped.append(Skip(candidate.target, candidate.origin, reason, retry_after))
-
-
-def _gives_way(refusal: Refusal) -> float:
-    """When, on the monotonic clock."""
-    return float("inf") if refusal.retry_at is None else refusal.retry_at

@@ -202,9 +202,7 @@ def _nothing_asked(call: Call) -> RouterKitError:
     wait = max(0.0, min(times) - now) if times else None
     if all(refusal.denial is not None for _, refusal in refused):
         return _all_denied(call, wait)
-    candidate, refusal = min(
-        refused, key=lambda item: item[1].retry_at if item[1].retry_at is not None else float("inf")
-    )
+    candidate, refusal = min(refused, key=lambda item: item[1].gives_way)
     cooldown = refusal.cooldown
     accounts = all(why.cooldown is not None and why.cooldown.verdict.blame is Blame.KEY for _, why in refused)
     if cooldown is not None and (len(refused) == 1 or refusal.gateway_wide or accounts):
@@ -219,13 +217,12 @@ def _nothing_asked(call: Call) -> RouterKitError:
 
 
 def _all_denied(call: Call, wait: float | None) -> RouterKitError:
-    """The error of a call for which limits and budgets leave no target: of the one that gives way first."""
+    """The error of a call for which limits and budgets leave no target. ``wait``: until the first of them gives way."""
     refused = call.itinerary.refused
-    _, first = min(refused, key=lambda item: item[1].retry_at if item[1].retry_at is not None else float("inf"))
     kind = BudgetExceededError if all(_of_money(why) for _, why in refused) else LimitExceededError
     now = call.router.runtime.wall()
-    lines = "\n".join(f"  {each.target}: {why.reason}" for each, why in refused)
-    told = f"{refused[0][0].target}: {first.reason}" if len(refused) == 1 else f"no model may be asked now:\n{lines}"
+    lines = [f"{each.target}: {why.reason}" for each, why in refused]
+    told = lines[0] if len(lines) == 1 else "\n  ".join(("no model may be asked now:", *lines))
     if call.late:
         return DeadlineExceededError(f"the {call.request.total:g} s of the call are over: {told}")
     return kind(told, retry_at=None if wait is None else now + wait, retry_after=wait)

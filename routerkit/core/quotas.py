@@ -13,7 +13,7 @@ from decimal import Decimal
 import attrs
 
 from routerkit.core.budget import Bound, likely_tokens
-from routerkit.core.hold import TOKENS, Group, Hold, held
+from routerkit.core.hold import TOKENS, Group, Hold, held, owner_of
 from routerkit.core.keys import Key
 from routerkit.core.limits import Charge, Counting, Denial, Kind, Store, nano_dollars
 from routerkit.core.needs import Needs, needs_of
@@ -181,8 +181,7 @@ class Quotas:
         """Where to wait after a denial, if that is the way to a slot."""
         if not isinstance(made, Denial):
             return None
-        owner = next((owner for owner, charges in groups if made.charge in charges), SHARED)
-        return self._turns.queue(owner, made.charge)
+        return self._turns.queue(owner_of(made.charge, groups), made.charge)
 
     def queue_of(self, denial: Denial | None) -> Queue | None:
         """The same for the limits of attempts, which have no owner."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from routerkit.core.effects import Step
 from routerkit.core.health import Admission, Refusal
-from routerkit.core.hold import Group, Hold
+from routerkit.core.hold import Group, Hold, owner_of
 from routerkit.core.keys import Key
 from routerkit.core.limits import Charge, Denial, Kind
 from routerkit.core.quotas import Demand, Quotas, gateway_wide
@@ -119,8 +119,7 @@ class Reservations:
         charge, now = denial.charge, self._router.runtime.monotonic()
         retry_at = None if denial.retry_after is None else now + denial.retry_after
         refusal = Refusal(reason_of(denial), retry_at, gateway_wide=gateway_wide(charge), denial=denial)
-        owner = next((owner for owner, charges in groups if charge in charges), "")
-        self._denied[_limit(owner, charge)] = charge.cost, refusal
+        self._denied[_limit(owner_of(charge, groups), charge)] = charge.cost, refusal
         return refusal
 
 

@@ -20,6 +20,7 @@ _ZIPPED = "they are equally many by construction"
 _ASKED = "whoever denies names one of the charges that were asked for"
 _REMEMBERED = "what was found before is found again: only the speed differs"
 
+_OWNER = 'return next((owner for owner, charges in groups if charge in charges), "")'
 _PERMIT = (
     "def __init__(self, breaker: Breaker, generation: int, started: float, probe: bool, last_hope: bool = {}) -> None:"
 )
@@ -414,12 +415,12 @@ EQUIVALENT: dict[str, dict[tuple[str, str, str], str]] = {
             'self._waiting[waiter] = ""',
         ): "the dict is an ordered set: nobody looks at its values",
     },
+    "hold": {
+        ("owner_of", _OWNER, _OWNER.replace('""', "None")): _ASKED,
+        ("owner_of", _OWNER, _OWNER.replace('""', "")): _ASKED,
+        ("owner_of", _OWNER, _OWNER.replace('""', '"XXXX"')): _ASKED,
+    },
     "quotas": {
-        (
-            "Quotas.queue",
-            "owner = next((owner for owner, charges in groups if made.charge in charges), SHARED)",
-            "owner = next((owner for owner, charges in groups if made.charge in charges), None)",
-        ): _ASKED,
         ("Quotas._rules_of", "found = self._found.get((target, key))", "found = None"): _REMEMBERED,
         ("Quotas._rules_of", "found = self._found.get((target, key))", "found = self._found.get(None)"): _REMEMBERED,
         ("Quotas._rule", "rule = self._rules.get(name)", "rule = None"): _REMEMBERED,
@@ -448,21 +449,6 @@ EQUIVALENT: dict[str, dict[tuple[str, str, str], str]] = {
             "cost, refusal = self._denied.get(_limit(owner, charge), (0, None))",
             "cost, refusal = self._denied.get(_limit(owner, charge), (1, None))",
         ): "where there was no refusal its cost does not matter",
-        (
-            "Reservations._refusal",
-            'owner = next((owner for owner, charges in groups if charge in charges), "")',
-            "owner = next((owner for owner, charges in groups if charge in charges), None)",
-        ): _ASKED,
-        (
-            "Reservations._refusal",
-            'owner = next((owner for owner, charges in groups if charge in charges), "")',
-            "owner = next((owner for owner, charges in groups if charge in charges), )",
-        ): _ASKED,
-        (
-            "Reservations._refusal",
-            'owner = next((owner for owner, charges in groups if charge in charges), "")',
-            'owner = next((owner for owner, charges in groups if charge in charges), "XXXX")',
-        ): _ASKED,
     },
     "limits": {
         (

@@ -23,7 +23,7 @@ from routerkit.types.event import StoreChanged
 from tests.store.boards import EVERY_BYTE, KINDS, all_of_it, board, exchange, lease, one, read, release, write
 from tests.store.counters import COUNTERS, RedisCounter, day, slots
 from tests.store.servers import Server
-from tests.store.test_loss import LINKS, answers, busy, no_memory, no_reads, readonly
+from tests.store.test_loss import LINKS, UNABLE, answers, no_memory
 from tests.store.test_redis import child
 from tests.support.virtual import VirtualRuntime
 
@@ -88,16 +88,7 @@ def test_a_frozen_server_costs_one_time_limit(own: RedisCounter) -> None:
     assert lease(own, "other") is True
 
 
-@pytest.mark.parametrize(
-    ("way", "undo"),
-    [
-        (readonly, ("REPLICAOF", "NO", "ONE")),
-        (no_reads, ("REPLICAOF", "NO", "ONE")),
-        (no_memory, ("CONFIG", "SET", "maxmemory", "0")),
-        (busy, ("SCRIPT", "KILL")),
-    ],
-    ids=["READONLY", "MASTERDOWN", "OOM", "BUSY"],
-)
+@UNABLE
 def test_a_server_that_cannot_is_lost_until_it_can(
     own: RedisCounter, way: Callable[[Server], None], undo: tuple[str, ...], told: list[StoreChanged]
 ) -> None:

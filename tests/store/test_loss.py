@@ -507,8 +507,7 @@ def answers(server: Server, wanted: bool = True) -> None:
     raise TimeoutError("it does not change")
 
 
-@pytest.mark.parametrize("name", LINKS)
-@pytest.mark.parametrize(
+UNABLE = pytest.mark.parametrize(
     ("way", "undo"),
     [
         (readonly, ("REPLICAOF", "NO", "ONE")),
@@ -518,6 +517,11 @@ def answers(server: Server, wanted: bool = True) -> None:
     ],
     ids=["READONLY", "MASTERDOWN", "OOM", "BUSY"],
 )
+"""What becomes of a server that cannot do what it is asked, and what undoes it."""
+
+
+@pytest.mark.parametrize("name", LINKS)
+@UNABLE
 def test_a_server_that_cannot_is_lost_until_it_can(
     own_server: Server, name: str, way: Callable[[Server], None], undo: tuple[str, ...]
 ) -> None:
