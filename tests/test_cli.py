@@ -25,8 +25,9 @@ import pytest
 
 from routerkit import __version__, errors
 from routerkit.cli import main
-from routerkit.cli.commands import SHOWN, program
 from routerkit.cli.endings import ENDINGS, exit_code
+from routerkit.cli.explain import SHOWN
+from routerkit.cli.program import COMMANDS
 from routerkit.cli.render import money, price
 from routerkit.cli.terminal import one_line, visible
 from routerkit.testing import FaultServer, closed_port, replies
@@ -418,7 +419,7 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     for ending in ENDINGS:
         assert f"{ending.code:>3}  {ending.meaning}" in whole
     assert "There is no option for it" in " ".join(whole.split())
-    for name in program.commands:
+    for name in COMMANDS:
         assert main([name, "--help"]) == 0
         text = capsys.readouterr().out
         assert f"Examples:\n    routerkit {name} " in text

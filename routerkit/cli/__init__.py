@@ -1,8 +1,8 @@
 """The command ``routerkit``: the library, tried by hand and used in scripts. It holds no routing logic.
 
-``main`` is its entry point and all that is loaded without the extra ``cli``. The commands are in ``commands``, the options that
-they share in ``options``, the exit codes in ``endings``, tables and lines in ``render``; only ``terminal`` writes to stdout
-and stderr.
+``main`` is its entry point and all that is loaded without the extra ``cli``. ``program`` knows the commands, each of which has a
+module of its own; the options that they share are in ``options``, the exit codes in ``endings``, how values are worded in
+``render``; only ``terminal`` writes to stdout and stderr.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         import click  # noqa: F401
         import rich  # noqa: F401
 
-        from routerkit.cli.commands import run
+        from routerkit.cli.program import run
 
         return run(arguments)
     except ModuleNotFoundError as error:

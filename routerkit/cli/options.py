@@ -16,7 +16,11 @@ from click.core import ParameterSource
 from routerkit.cli.terminal import visible
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from routerkit.async_client import AsyncClient
     from routerkit.client import Client
+    from routerkit.config import Options
     from routerkit.types.policy import Timeouts
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -28,25 +32,46 @@ ENV_FILE = ".env"
 class Shared:
     """The shared options as given. What was not given is left to the library."""
 
-    gateway: str | None = None
+    gateways: tuple[str, ...] = ()
     base_url: str | None = None
+    tenant: str | None = None
     env_file: str | None = None
     dev: bool | None = None
     verbose: bool = False
     as_json: bool = False
     _client: Client | None = None
 
-    def client(self) -> Client:
-        """A client made of the options, the environment and the .env file. Raises ConfigurationError."""
+    def client(self, **more: Unpack[Options]) -> Client:
+        """A client made of the options, the environment and the .env file; a tenant's where one is named.
+
+        Raises ConfigurationError.
+        """
         from routerkit import Client
 
+        client = Client.from_env(self.environment(), **self._told(more))
+        self._client = client  # the tenant's lives as long as this one
+        return client if self.tenant is None else client.tenant(self.tenant)
+
+    def async_client(self, **more: Unpack[Options]) -> AsyncClient:
+        """The same for tasks."""
+        from routerkit import AsyncClient
+
+        client = AsyncClient.from_env(self.environment(), **self._told(more))
+        return client if self.tenant is None else client.tenant(self.tenant)
+
+    def environment(self) -> str | None:
+        """The .env file to be read, if there is one."""
+        return ENV_FILE if self.env_file is None and os.path.isfile(ENV_FILE) else self.env_file
+
+    def _told(self, more: Options) -> Options:
         if self.verbose:
             _listen()
-        env_file = self.env_file
-        if env_file is None and os.path.isfile(ENV_FILE):
-            env_file = ENV_FILE
-        self._client = Client.from_env(env_file, gateway=self.gateway, base_url=self.base_url, dev_mode=self.dev)
-        return self._client
+        told: Options = {"base_url": self.base_url, "dev_mode": self.dev, **more}
+        if len(self.gateways) > 1 or any("://" in each for each in self.gateways):
+            told["gateways"] = self.gateways
+        elif self.gateways:
+            told["gateway"] = self.gateways[0]
+        return told
 
 
 def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:
@@ -61,12 +86,20 @@ def _shared(*names: str, **options: Any) -> Callable[[F], F]:
 
 
 _SHARED: tuple[Callable[[Any], Any], ...] = (
-    _shared("--gateway", metavar="NAME", help="openrouter, infron or onerouter. [default: the one that has a key]"),
+    _shared(
+        "--gateway",
+        "gateways",
+        metavar="NAME",
+        multiple=True,
+        help="openrouter, infron, onerouter or a base URL; several in order, if given several times. "
+        "[default: the one that has a key]",
+    ),
     _shared(
         "--base-url",
         metavar="URL",
         help="Any OpenAI-compatible server, asked without a key; with --gateway, another address of that gateway.",
     ),
+    _shared("--tenant", metavar="NAME", help="Whose keys, models and limits; needed where there are tenants."),
     _shared("--env-file", metavar="PATH", help="Read variables from this file. [default: .env, where there is one]"),
     _shared("--dev/--no-dev", help="Dev mode: answers are made up, nothing is sent. [default: as DEV_MODE says]"),
     _shared("-v", "--verbose", is_flag=True, help="Log to stderr what happens; show tracebacks of errors."),
