@@ -33,8 +33,8 @@ class Client(ClientBase):
 
     Keywords: ``api_key`` (a key, a list of keys, or a dict of either by gateway), ``gateway`` (``"openrouter"``, ``"infron"``,
     ``"onerouter"`` or a :class:`Gateway`), ``base_url``, ``gateways`` (several, in order: names, base URLs, :class:`Gateway`),
-    ``aliases`` (a model's id by gateway), ``default_model``, ``fallback_models``, ``strategy`` and ``fallback_strategy`` (a name
-    or a :class:`Strategy`), ``performance_cache``, ``tenants`` (of :class:`Tenant`), ``limits`` (:class:`Limits`, or
+    ``aliases`` (a model's id by gateway), ``default_model``, ``fallback_models``, ``catalog_fallback``, ``strategy`` and
+    ``fallback_strategy`` (a name or a :class:`Strategy`), ``performance_cache``, ``tenants`` (of :class:`Tenant`), ``limits`` (:class:`Limits`, or
     a dict of them by what they apply to), ``budget`` (:class:`Budget`), ``timeout`` (seconds or :class:`Timeouts`),
     ``retry`` (:class:`RetryPolicy`), ``breaker`` (:class:`BreakerPolicy`), ``catalog_ttl`` (seconds), ``dev_mode``,
     ``dev_script``, ``dev_pace`` (seconds), ``store``, ``observers``, ``app_url``, ``app_title``. What is not given is read from

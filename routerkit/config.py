@@ -40,6 +40,7 @@ class Options(TypedDict, total=False):
     aliases: Mapping[str, Mapping[str, str | None]] | None
     default_model: str | None
     fallback_models: Iterable[str] | None
+    catalog_fallback: bool | None
     strategy: str | Strategy | None
     fallback_strategy: str | Strategy | None
     performance_cache: bool | None
@@ -65,6 +66,9 @@ class ChangeableOptions(TypedDict, total=False):
     timeout: float | Timeouts | None
     default_model: str | None
     fallback_models: Iterable[str]
+    catalog_fallback: bool
+    gateway: str
+    """The name of one of the client's: no other is asked."""
     retry: RetryPolicy | None
     app_url: str | None
     app_title: str | None
@@ -78,9 +82,20 @@ def changed(settings: Settings, options: ChangeableOptions) -> Settings:
         raise ConfigurationError(
             f"with_options({min(unknown)}=…): only {known} can differ; make another client for the rest"
         )
-    fresh = settings_from({}, gateway=attrs.evolve(settings.gateway, key_required=False), **options)
-    names = {"timeouts" if name == "timeout" else name for name in options}
+    own = {**options}
+    settings = settings if "gateway" not in own else _narrowed(settings, own.pop("gateway"))
+    fresh = settings_from({}, gateway=attrs.evolve(settings.gateway, key_required=False), **own)  # type: ignore[arg-type]
+    names = {"timeouts" if name == "timeout" else name for name in own}
     return attrs.evolve(settings, **{name: getattr(fresh, name) for name in names})
+
+
+def _narrowed(settings: Settings, name: object) -> Settings:
+    """The settings of a client that knows only one of its gateways. Raises ConfigurationError."""
+    left = tuple(gateway for gateway in settings.gateways if gateway.name == name)
+    if not left:
+        names = listed([gateway.name for gateway in settings.gateways])
+        raise ConfigurationError(f"with_options(gateway={shown(name)}): not among {names}")
+    return attrs.evolve(settings, gateways=left)
 
 
 def settings_from(
@@ -93,6 +108,7 @@ def settings_from(
     aliases: Mapping[str, Mapping[str, str | None]] | None = None,
     default_model: str | None = None,
     fallback_models: Iterable[str] | None = None,
+    catalog_fallback: bool | None = None,
     strategy: str | Strategy | None = None,
     fallback_strategy: str | Strategy | None = None,
     performance_cache: bool | None = None,
@@ -130,6 +146,7 @@ def settings_from(
             fallback_models=(environment.get("FALLBACK_MODELS") or ())
             if fallback_models is None
             else checked_models(fallback_models),
+            catalog_fallback=_switch("catalog_fallback", catalog_fallback, environment, default=True),
             aliases=known_ids,
             timeouts=Timeouts.of(environment.get("TIMEOUT") if timeout is None else timeout),
             retry=_policy(RetryPolicy, "retry", retry) or _retry(environment),
@@ -243,9 +260,10 @@ def _strategy_of_environment(environment: Environment) -> str:
     return "cost_optimized"
 
 
-def _switch(name: str, value: bool | None, environment: Environment) -> bool:
+def _switch(name: str, value: bool | None, environment: Environment, *, default: bool = False) -> bool:
     if value is None:
-        return bool(environment.get(name.upper()))
+        told: bool | None = environment.get(name.upper())
+        return default if told is None else told
     if not isinstance(value, bool):
         raise ConfigurationError(f"{name}={value!r}: must be True or False")
     return value

@@ -169,6 +169,13 @@ VARIABLES: tuple[Variable, ...] = (
         "anthropic/claude-sonnet-4.5,google/gemini-2.5-flash",
     ),
     Variable(
+        "CATALOG_FALLBACK",
+        boolean,
+        "true",
+        "`false`: no model is ever asked that nobody named; else the catalogue's follow when the others have failed.",
+        "true",
+    ),
+    Variable(
         "ENABLED",
         boolean,
         "true",

@@ -146,7 +146,8 @@ class ClientBase:
         return client
 
     def with_options(self, **options: Unpack[ChangeableOptions]) -> Self:
-        """The same client with another ``timeout``, ``default_model``, ``fallback_models``, ``retry``, ``app_url``, ``app_title``.
+        """The same client with another ``timeout``, ``default_model``, ``fallback_models``, ``catalog_fallback``, ``retry``,
+        ``app_url``, ``app_title``; or one that asks only the ``gateway`` of this name, of the client's several.
 
         It shares connections, catalogue, breakers and cooldowns with this one, and lives as long: closing it closes nothing.
         Raises ConfigurationError.

@@ -64,6 +64,10 @@ GOOD: dict[str, tuple[Callable[[Settings], Any], dict[str, Any]]] = {
         lambda it: it.fallback_models,
         {"a/one": ("a/one",), " a/one, b/two ,,": ("a/one", "b/two"), ",": (), "": ()},
     ),
+    "CATALOG_FALLBACK": (
+        lambda it: it.catalog_fallback,
+        {"false": False, "off": False, "": True, "true": True},
+    ),
     "ENABLED": (lambda it: True, {"true": True, "1": True, "Yes": True, "ON": True}),
     "TIMEOUT": (
         lambda it: (it.timeouts.total, it.timeouts.stream_total),
@@ -129,6 +133,7 @@ BAD = {
     "BASE_URL": ["http://example.com", "example.com/v1", "https://u:p@example.com", "https://example.com?x=1"],
     "DEFAULT_MODEL": ["a b", "../x", '"'],
     "FALLBACK_MODELS": ["a/one, b two", "a/one,../x"],
+    "CATALOG_FALLBACK": ["never", "none"],
     "ENABLED": ["maybe", "2", "truee", "t"],
     "TIMEOUT": [
         "0",
@@ -627,6 +632,14 @@ def test_what_can_be_changed_of_settings() -> None:
     assert before.default_model == "a/one"
 
 
+def test_one_of_the_gateways_alone() -> None:
+    before = settings_from({}, gateways=["openrouter", "infron"], api_key={"openrouter": KEY, "infron": OTHER_KEY})
+    after = changed(before, {"gateway": "infron", "catalog_fallback": False})
+    assert [gateway.name for gateway in after.gateways] == ["infron"]
+    assert after.api_key == before.keys["infron"][0]
+    assert (after.catalog_fallback, before.catalog_fallback) == (False, True)
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
@@ -635,6 +648,10 @@ def test_what_can_be_changed_of_settings() -> None:
         ({"timeout": 0}, r"Timeouts\(total=0\)"),
         ({"default_model": "a b"}, "not a model id"),
         ({"retry": 3}, "must be a RetryPolicy"),
+        ({"catalog_fallback": 1}, "catalog_fallback=1: must be True or False"),
+        ({"gateway": "infron"}, r"with_options\(gateway='infron'\): not among openrouter"),
+        ({"gateway": None}, r"with_options\(gateway=None\): not among openrouter"),
+        ({"gateway": KEY}, "not among openrouter"),
     ],
 )
 def test_what_cannot_be_changed_of_settings(options: Any, told: str) -> None:

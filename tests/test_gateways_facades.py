@@ -49,6 +49,20 @@ def pair() -> Iterator[Pair]:
         yield pair
 
 
+def test_a_client_of_one_of_the_gateways_shares_all_else(facade: Facade, pair: Pair) -> None:
+    with facade(**pair.options()) as caller:
+        alone = caller.with_options(gateway="second", catalog_fallback=False)
+        assert tried(alone.complete()) == [ON_SECOND]
+        assert {model.gateway for model in alone.models()} == {"second"}
+        assert caller.client.stats().calls == 1
+        pair.second.default = r.error(503)
+        with pytest.raises(RouterKitError) as caught:
+            alone.complete()
+        assert caught.value.route is not None
+        assert set(caught.value.route.models) == {A}
+    assert pair.first.chat_requests == []
+
+
 # --- the first goes away ---
 
 Way = Callable[[FaultServer], AbstractContextManager[str]]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from routerkit import NoEligibleModelError, RetryPolicy, Timeouts
+from routerkit import InternalServerError, NoEligibleModelError, RetryPolicy, Timeouts
 from routerkit.testing import replies as r
 from routerkit.types.event import BreakerState
 from routerkit.types.route import Origin
@@ -151,6 +151,16 @@ def test_what_the_catalogue_offers_comes_after_what_is_named() -> None:
     told = world.ask()
     assert told.attempts == [f"{A} 500 server_error", "x/free:free 200 ok"]
     assert list(told.skipped) == ["x/dear"]
+
+
+def test_where_only_what_is_named_may_be_asked_the_catalogue_is_not_even_read() -> None:
+    world = World(catalog_fallback=False)
+    world.catalog(entry("x/free:free", pricing=FREE))
+    world.script(A, r.error(500))
+    told = world.ask()
+    assert set(told.attempts) == {f"{A} 500 server_error"}
+    assert (told.skipped, world.gateway.catalog_requests) == ({}, 0)
+    assert isinstance(told.error, InternalServerError)
 
 
 def test_a_catalogue_that_is_old_is_renewed_before_it_is_drawn() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import attrs
@@ -9,6 +10,7 @@ import pytest
 
 from routerkit import APIError, BreakerPolicy, InvalidRequestError, Timeouts
 from routerkit.core.effects import Effect, Emit, Failure, HttpResponse, Send, Step, TransportFailure
+from routerkit.core.needs import needs_of
 from routerkit.core.router import Router
 from routerkit.testing import replies as r
 from routerkit.types.event import BreakerChanged, BreakerState
@@ -132,6 +134,25 @@ def test_any_other_break_is(failure: TransportFailure) -> None:
 
 
 # --- the plan of a request ---
+
+
+def test_the_plan_tells_what_the_request_is_expected_to_cost_there() -> None:
+    world = World()
+    prices = {"prompt": "0.000001", "completion": "0.000002"}
+    world.catalog(r.catalog_model(A, pricing=prices), r.catalog_model("x/free:free", pricing=FREE))
+    plan = explained(world, fallback_models=[B], max_tokens=100)
+    costs = {each.model: each.expected_cost for each in plan.targets}
+    prompt = needs_of(asking(max_tokens=100)).prompt_tokens
+    assert costs == {A: prompt * Decimal("0.000001") + Decimal("0.0002"), B: None, "x/free:free": 0}
+    assert [each["expected_cost"] for each in plan.to_dict()["targets"]] == [str(costs[A]), None, "0"]
+
+
+def test_the_plan_of_a_client_that_asks_only_what_is_named() -> None:
+    world = World(catalog_fallback=False)
+    world.catalog(A, r.catalog_model("x/free:free", pricing=FREE))
+    plan = explained(world, fallback_models=[B])
+    assert [each.model for each in plan.targets] == [A, B]
+    assert plan.skipped == ()
 
 
 def test_the_plan_is_explained_without_asking_anybody() -> None:

@@ -78,8 +78,8 @@ class Itinerary:
         self._remaining = deque(chosen.targets)
         self._refused: list[tuple[Candidate, Refusal]] = []
         self._conditions: list[tuple[Condition, Target]] = []
-        self._drawn = "models" in request.params
-        """Whether the catalogue had its turn; never, when the gateway falls back by itself."""
+        self._drawn = not router.draws(request)
+        """Whether the catalogue had its turn."""
         self._used: dict[Target, list[Key]] = {}
         """Keys that were refused."""
         self._closed: dict[str, str] = {}

@@ -21,8 +21,9 @@ from routerkit.core.health import Health
 from routerkit.core.key_info import read_key_info
 from routerkit.core.keys import Key, ring
 from routerkit.core.limits import Store
-from routerkit.core.needs import needs_of
+from routerkit.core.needs import Needs, needs_of
 from routerkit.core.performance import Scores
+from routerkit.core.pricing import expected_cost
 from routerkit.core.quotas import quotas_of
 from routerkit.core.shared import SharedScores
 from routerkit.core.strategies import Outlook, Priority, Strategy, needs_scores, strategy_of
@@ -176,21 +177,25 @@ class Router:
         failed: list[Skip] = []
         yield from self._read_each(request.timeouts, failed)
         rest = Plan()
-        if "models" not in request.params:
+        if self.draws(request):
             closed = {name for name, access in self.access.items() if plan.lacks(access.gateway, request)}
             present = [each.target for each in chosen.targets]
             rest = plan.from_catalog(self.snapshots(), request, present, self.runtime.wall(), closed)
-        targets, skipped = [], [*chosen.skipped]
+        targets, skipped, needs = [], [*chosen.skipped], needs_of(request)
         now = self.runtime.monotonic()
         outlook = None if self.strategy is None else self.outlook(request, counted=False)
         for each in (*self._in_order(chosen.targets, outlook), *self._in_order(rest.targets, outlook)):
             refusal = self.health.peek(each.target, self.access[each.gateway].keys)
             if refusal is None:
-                targets.append(each)
+                targets.append(self._priced(each, needs))
             else:
                 wait = None if refusal.retry_at is None else max(0.0, refusal.retry_at - now)
                 skipped.append(Skip(each.target, each.origin, refusal.reason, wait))
         return Plan(tuple(targets), (*skipped, *rest.skipped, *failed))
+
+    def _priced(self, candidate: Candidate, needs: Needs) -> Candidate:
+        entry = self.entry(candidate.target)
+        return candidate if entry is None else attrs.evolve(candidate, expected_cost=expected_cost(entry, needs))
 
     def _in_order(self, candidates: Sequence[Candidate], outlook: Outlook | None) -> Sequence[Candidate]:
         if self.strategy is None or outlook is None:
@@ -205,6 +210,10 @@ class Router:
         if self._default_plan is None:
             self._default_plan = plan.named(self.settings, request)
         return self._default_plan
+
+    def draws(self, request: ChatRequest) -> bool:
+        """Whether models of the catalogue may be asked as a last resort: not where the gateway falls back by itself."""
+        return self.settings.catalog_fallback and "models" not in request.params
 
     def entry(self, target: Target) -> Model | None:
         """What the catalogue in memory says of a target; ``None``: nothing."""

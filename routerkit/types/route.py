@@ -52,6 +52,8 @@ class Candidate(_OnTarget):
     target: Target
     origin: Origin
     reason: str
+    expected_cost: Decimal | None = None
+    """USD that the request is expected to cost there, as ``client.explain`` tells it; ``None``: unknown, or not asked for."""
 
 
 @attrs.frozen
@@ -91,6 +93,7 @@ class Plan:
                     "gateway": each.gateway,
                     "origin": str(each.origin),
                     "reason": each.reason,
+                    "expected_cost": None if each.expected_cost is None else str(each.expected_cost),
                 }
                 for place, each in enumerate(self.targets, 1)
             ],

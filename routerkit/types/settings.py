@@ -46,6 +46,8 @@ class Settings:
     """By gateway."""
     default_model: str | None = None
     fallback_models: tuple[str, ...] = ()
+    catalog_fallback: bool = True
+    """Whether models that nobody named are asked as a last resort."""
     aliases: Mapping[str, Mapping[str, str | None]] = attrs.field(factory=dict)
     """By model as it is named here: its id by gateway; ``None``: it is not there."""
     timeouts: Timeouts = Timeouts()
