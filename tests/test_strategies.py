@@ -558,6 +558,21 @@ def test_few_samples_are_as_good_as_none() -> None:
     assert [model for model, _ in enough] == [A, B, C]
 
 
+def test_what_little_is_known_orders_those_that_are_cold() -> None:
+    few = {"a": Score(None, None, 0.0, 1.0, math.inf), "c": score(4.0, samples=1.0), "d": score(2.0, samples=1.0)}
+    found = performing(A, B, C, D, turn=1, **few)
+    assert [model for model, _ in found] == [D, C, B, A]
+    unsure = "too few attempts of late to be sure: "
+    assert [reason for _, reason in found] == [
+        f"{unsure}answers in about 2 s, 100% of attempts",
+        f"{unsure}answers in about 4 s, 100% of attempts",
+        "too few attempts of late to tell how fast it is",
+        f"{unsure}no answer of late",
+    ]
+    known = performing(A, B, C, D, turn=1, b=SLOW, **few)
+    assert [model for model, _ in known] == [B, D, C, A]
+
+
 def test_who_did_not_answer_comes_after_who_did() -> None:
     dead = Score(None, None, 0.0, 5.0, math.inf)
     found = performing(A, B, C, dice=throws(0.9, 0.0, 0.0), a=dead, b=SLOW, c=score(20.0, success=0.25))

@@ -172,6 +172,21 @@ def test_what_was_learnt_outlives_the_client(
         assert found_out(caller, 10, stream=False)["second"] >= 8
 
 
+def test_what_is_kept_is_learnt_whatever_the_strategy(
+    facade: Facade, pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    runtime = VirtualRuntime(seed=1)
+    pair.first.default = slow(runtime, 6)
+    with facade(**choosing(pair, "priority", runtime=runtime, performance_cache=True)) as caller:
+        answer_of(caller)
+    options = choosing(pair, "performance_optimized", fallback_models=[A], runtime=runtime, performance_cache=True)
+    with facade(**options) as caller:
+        known = {each.gateway: each.reason for each in caller.explain().targets if each.model == A}
+    assert "too few attempts of late to be sure: answers in about" in known["first"]
+    assert "answers in about" not in known["second"]
+
+
 @STREAM
 def test_after_a_failure_the_fallback_strategy_orders_the_rest(facade: Facade, pair: Pair, stream: bool) -> None:
     listing(pair)

@@ -87,8 +87,8 @@ class Router:
         self.fallback_strategy = None if fallback is None else strategy_of(fallback)
         """``None``: the order stays after a failure."""
         strategies = (self.strategy, self.fallback_strategy)
-        self.scored = any(strategy is not None and needs_scores(strategy) for strategy in strategies)
-        """Whether a strategy looks at the scores of targets."""
+        self.scored = settings.performance_cache or any(each is not None and needs_scores(each) for each in strategies)
+        """Whether targets are scored: a strategy looks at it, or it is kept for later."""
         self.quotas = quotas_of(settings, self.store, self.turns)
         """The limits and budgets that apply; ``None``: there are none."""
         self._default_plan: Plan | None = None

@@ -175,7 +175,8 @@ class PerformanceOptimized(Strategy):
     """The fastest and most reliable first, by what attempts of late have shown (:class:`routerkit.core.performance.Score`).
 
     The first choice is the better of two drawn at random, so that not every client storms the same target; now and then
-    (``exploration``, a share of calls) any candidate at all. The rest follow by score, those that are cold last. One call in
+    (``exploration``, a share of calls) any candidate at all. The rest follow by score, those that are cold last, by what little
+    is known of them. One call in
     ``COLD_EVERY`` begins with a cold target, and they take turns: of n candidates, none stays cold for more than
     ``COLD_EVERY · n`` such calls without having been first.
     """
@@ -187,17 +188,17 @@ class PerformanceOptimized(Strategy):
     def order(self, candidates: Sequence[Candidate], outlook: Outlook) -> Sequence[Candidate]:
         scores = {candidate: outlook.score(candidate.target) for candidate in candidates}
         warm = {each: score for each, score in scores.items() if score is not None and score.samples >= COLD_SAMPLES}
-        first, why = self._first(candidates, warm, outlook)
         rest = sorted(warm, key=lambda each: warm[each].expected_seconds)
-        rest += [each for each in candidates if each not in warm]
-        told = {each: _performance(warm.get(each)) for each in candidates}
+        rest += sorted((each for each in candidates if each not in warm), key=lambda each: _promise(scores[each]))
+        first, why = self._first(candidates, warm, outlook, rest[0])
+        told = {each: _performance(scores[each]) for each in candidates}
         return [
             noted(first, f"{why}: {told[first]}" if why else told[first]),
             *(noted(each, told[each]) for each in rest if each is not first),
         ]
 
     def _first(
-        self, candidates: Sequence[Candidate], warm: Mapping[Candidate, Score], outlook: Outlook
+        self, candidates: Sequence[Candidate], warm: Mapping[Candidate, Score], outlook: Outlook, best: Candidate
     ) -> tuple[Candidate, str]:
         cold = len(warm) < len(candidates)
         if cold and outlook.turn % COLD_EVERY == 0:
@@ -206,11 +207,9 @@ class PerformanceOptimized(Strategy):
             return next(each for each in turned if each not in warm), "its turn to be tried"
         if outlook.random() < self.exploration:
             return candidates[int(outlook.random() * len(candidates))], "tried at random"
-        if not warm:
-            return candidates[0], ""
         known = list(warm)
-        if len(known) == 1:
-            return known[0], ""
+        if len(known) < 2:
+            return best, ""
         one = int(outlook.random() * len(known))
         other = int(outlook.random() * (len(known) - 1))
         pair = known[one], known[other + (other >= one)]
@@ -300,9 +299,22 @@ def _by_cost(candidates: Sequence[Candidate], outlook: Outlook) -> list[Candidat
     return [*(candidate for _, candidate in priced), *unpriced]
 
 
+def _promise(score: Score | None) -> tuple[int, float]:
+    """By which targets are ordered of which little is known: those that answered, then the unknown, then those that did not."""
+    if score is None:
+        return 1, 0.0
+    return (2, 0.0) if math.isinf(score.expected_seconds) else (0, score.expected_seconds)
+
+
 def _performance(score: Score | None) -> str:
     if score is None:
         return "too few attempts of late to tell how fast it is"
+    if score.samples < COLD_SAMPLES:
+        return f"too few attempts of late to be sure: {_figures(score)}"
+    return _figures(score)
+
+
+def _figures(score: Score) -> str:
     if math.isinf(score.expected_seconds):
         return "no answer of late"
     seconds = score.expected_seconds

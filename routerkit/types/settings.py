@@ -60,7 +60,7 @@ class Settings:
     fallback_strategy: Any = attrs.field(default=None, repr=_name)
     """The same for what comes after a first failure; ``None``: the order stays."""
     performance_cache: bool = False
-    """Whether performance scores are kept in a file."""
+    """Whether performance scores are kept in a file; then targets are scored whatever the strategy."""
     tenants: Mapping[str, Tenant] = attrs.field(factory=dict)
     """By name. With tenants, a client answers through :meth:`Client.tenant` only."""
     tenant: str | None = None
