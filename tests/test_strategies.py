@@ -503,6 +503,13 @@ def test_two_that_are_warm_are_simply_compared() -> None:
     for dice in (0.06, 0.3, 0.5, 0.7, 0.99):
         found = performing(A, B, dice=lambda dice=dice: dice, a=SLOW, b=FAST)  # type: ignore[misc]
         assert [model for model, _ in found] == [B, A]
+        assert found[0][1].startswith("the better of two drawn: ")
+
+
+def test_how_fast_a_target_is_is_told_to_two_figures_or_the_second() -> None:
+    found = performing(A, B, C, dice=throws(0.9, 0.0, 0.0), a=score(2.54), b=score(9.96), c=score(123.4, samples=3.0))
+    times = ["the better of two drawn: answers in about 2.5 s", "answers in about 10 s", "answers in about 123 s"]
+    assert [reason for _, reason in found] == [f"{told}, 100% of attempts" for told in times]
 
 
 def test_the_worst_comes_first_only_by_exploration() -> None:

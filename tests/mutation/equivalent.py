@@ -16,6 +16,7 @@ _NEUTRAL = "of a neutral sample nobody looks at the time"
 _UNREAD = "of a place that has an obstacle the words are not read"
 _CASE = "float() reads both"
 _HEADER = "names of headers have no case"
+_ONE_RANK = "who has this rank has all of it alike, and the ranks stay in order"
 _ZIPPED = "they are equally many by construction"
 _ASKED = "whoever denies names one of the charges that were asked for"
 _REMEMBERED = "what was found before is found again: only the speed differs"
@@ -300,6 +301,21 @@ EQUIVALENT: dict[str, dict[tuple[str, str, str], str]] = {
             "if outlook.random() < self.exploration:",
             "if outlook.random() <= self.exploration:",
         ): "of all that dice can show, it is one value",
+        (
+            "_promise",
+            "return 1, 0.0",
+            "return 1, 1.0",
+        ): _ONE_RANK,
+        (
+            "_promise",
+            "return (2, 0.0) if math.isinf(score.expected_seconds) else (0, score.expected_seconds)",
+            "return (3, 0.0) if math.isinf(score.expected_seconds) else (0, score.expected_seconds)",
+        ): _ONE_RANK,
+        (
+            "_promise",
+            "return (2, 0.0) if math.isinf(score.expected_seconds) else (0, score.expected_seconds)",
+            "return (2, 1.0) if math.isinf(score.expected_seconds) else (0, score.expected_seconds)",
+        ): _ONE_RANK,
         (
             "MultiModel.order",
             'places = {name: place for place, name in reversed([*enumerate(self.rules.get(rule or "", ()))])}',
