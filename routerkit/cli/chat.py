@@ -1,17 +1,19 @@
-"""``routerkit chat``: ask a question, and see the answer as it comes."""
+"""``routerkit chat``: ask a question, and see the answer as it comes; or, at a terminal, talk."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
-from routerkit.cli import options
-from routerkit.cli.options import Shared
-from routerkit.cli.render import money, seconds, what_happened
-from routerkit.cli.terminal import Output, one_line
-from routerkit.types.verdict import Action
+from routerkit.cli import known, options
+from routerkit.cli.answers import answer_document, show_rest, summary
+from routerkit.cli.attachments import Attachment, content, gather, piped_in, stdin_text
+from routerkit.cli.options import F, Shared
+from routerkit.cli.terminal import Output
 
 if TYPE_CHECKING:
     from routerkit.client import Client
@@ -19,10 +21,50 @@ if TYPE_CHECKING:
     from routerkit.types.policy import Timeouts
 
 
-@click.command(short_help="Ask a question.")
+def _paths(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """What a shell completes a value with: files."""
+    return [CompletionItem(incomplete, type="file")]
+
+
+def _attach(modality: str, metavar: str, text: str) -> Callable[[F], F]:
+    """An option that may be given several times; what it names waits in the context."""
+
+    def keep(context: click.Context, _: click.Parameter, values: tuple[str, ...]) -> None:
+        context.meta.setdefault(__name__, []).extend((modality, value) for value in values)
+
+    return click.option(
+        f"--{modality}",
+        multiple=True,
+        metavar=metavar,
+        expose_value=False,
+        callback=keep,
+        shell_complete=_paths,
+        help=f"{text} Repeatable.",
+    )
+
+
+@click.command(short_help="Ask a question, or talk.")
 @click.argument("prompt", required=False)
 @options.models
 @click.option("--system", metavar="TEXT", help="A system message to go before the prompt.")
+@_attach("image", "PATH|URL", "A picture: PNG, JPEG, GIF or WebP.")
+@_attach("file", "PATH|URL", "A document or any other file; one of text is sent as text.")
+@_attach("audio", "PATH", "Sound: WAV, MP3, AAC, AIFF, Ogg, FLAC, M4A or raw PCM.")
+@click.option(
+    "--tools",
+    metavar="FILE",
+    shell_complete=_paths,
+    help="JSON: a list of tools that the model may call. Calls are shown, and not made.",
+)
+@click.option(
+    "--json-schema", metavar="FILE", shell_complete=_paths, help="JSON: the schema that the answer is to follow."
+)
+@click.option(
+    "--strategy",
+    metavar="NAME",
+    shell_complete=known.strategies,
+    help="Order the models by it: cost_optimized, round_robin, ... [default: as the settings say]",
+)
 @click.option(
     "--timeout",
     metavar="DURATION",
@@ -35,12 +77,17 @@ if TYPE_CHECKING:
 @options.as_json
 @options.shared
 @click.pass_obj
+@click.pass_context
 def chat(
+    context: click.Context,
     shared: Shared,
     prompt: str | None,
     model: str | None,
     fallbacks: tuple[str, ...],
     system: str | None,
+    tools: str | None,
+    json_schema: str | None,
+    strategy: str | None,
     timeout: Timeouts | None,
     no_stream: bool,
     temperature: float | None,
@@ -48,8 +95,12 @@ def chat(
 ) -> None:
     """Ask a question and show the answer as it comes.
 
-    PROMPT may be - to read it from stdin, and be left out when something is piped in. The answer goes to stdout. A line on
-    stderr tells the model, the tokens of prompt and answer, the cost, the time, and what failed before.
+    What is piped in is the prompt; beside a PROMPT, it is attached to it. A PROMPT of - says that stdin is the prompt. In a
+    loop that reads stdin itself, < /dev/null leaves it alone. The answer goes to stdout. A line on stderr tells the model, the
+    tokens of prompt and answer, the cost, the time, and what failed before.
+
+    Without PROMPT, at a terminal, the chat goes on until Ctrl-D: /help lists its commands, which switch the model, attach
+    files, ask again, save. Nothing of it is kept, in no history file either, unless you /save it.
 
     --json waits for the whole answer. An error is a JSON document too, beside the message on stderr.
 
@@ -57,32 +108,79 @@ def chat(
     Examples:
       routerkit chat "Why is the sky blue?" -m openai/gpt-4o
       routerkit chat Hello -m openai/gpt-4o -f google/gemini-2.5-flash --timeout 30s
+      cat error.log | routerkit chat "What is wrong?"
       git diff | routerkit chat --system "Write a commit message for this diff"
+      routerkit chat "What is it?" --image photo.jpg --file manual.pdf
+      routerkit chat "Invent a person" --json-schema person.json
       routerkit chat Hello --json | jq -r .text
+      routerkit chat -m openai/gpt-4o
     """
-    messages = [{"role": "user", "content": options.prompt_text(prompt)}]
-    if system is not None:
-        messages.insert(0, {"role": "system", "content": system})
-    stdout = Output(sys.stdout)
+    talk = prompt is None and _at_terminal()
+    if talk and shared.as_json:
+        raise click.UsageError("--json needs a PROMPT: a conversation is no document (/save writes one)")
+    attachments = gather(context.meta.get(__name__, ()))
     arguments: dict[str, Any] = {
         "model": model,
         "fallback_models": fallbacks or None,
         "timeout": timeout,
         "temperature": temperature,
         "max_tokens": max_tokens,
+        **_defined(tools, json_schema),
     }
-    with shared.client() as client:
+    question = None if talk else _question(prompt, attachments)
+    with shared.client(strategy=strategy) as client:
+        if question is None:
+            from routerkit.cli.interactive import Session
+
+            Session(client, shared, arguments, attachments, system=system, stream=not no_stream).run()
+            return
+        before = [] if system is None else [{"role": "system", "content": system}]
+        messages = [*before, {"role": "user", "content": question}]
+        stdout = Output(sys.stdout)
         if shared.as_json:
             stdout.json(answer_document(client.complete(messages, **arguments)))
             return
         answer = (_whole if no_stream else _streamed)(client, messages, arguments, stdout)
-    Output(sys.stderr).line(summary(answer), "dim")
+        line = summary(answer, several_gateways=len(client.settings.gateways) > 1, streamed=not no_stream)
+    Output(sys.stderr).line(line, "dim")
+
+
+def _at_terminal() -> bool:
+    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
+
+
+def _question(prompt: str | None, attachments: list[Attachment]) -> Any:
+    """What is asked: the prompt with what is attached to it; stdin is the one or the other. Raises UsageError."""
+    if prompt is None and not piped_in():
+        raise click.UsageError("no PROMPT: give one, or pipe it in")
+    if prompt is None or prompt == "-":
+        if sys.stdin is None:
+            raise click.UsageError("no PROMPT: stdin is closed")
+        prompt = stdin_text()
+    elif piped_in():
+        text = stdin_text()
+        if text.strip():
+            attachments = [Attachment("stdin", text=text), *attachments]
+    if not prompt.strip():
+        raise click.UsageError("the prompt is empty")
+    return content(prompt, attachments)
+
+
+def _defined(tools: str | None, json_schema: str | None) -> dict[str, Any]:
+    if tools is None and json_schema is None:
+        return {}
+    from routerkit.cli.definitions import response_format_from, tools_from
+
+    return {
+        "tools": None if tools is None else tools_from(tools),
+        "response_format": None if json_schema is None else response_format_from(json_schema),
+    }
 
 
 def _whole(client: Client, messages: Any, arguments: dict[str, Any], stdout: Output) -> Completion:
     answer = client.complete(messages, **arguments)
-    stdout.text(answer.text or answer.refusal or "")
-    stdout.end_line()
+    stdout.text(answer.text)
+    show_rest(answer, stdout)
     return answer
 
 
@@ -91,41 +189,8 @@ def _streamed(client: Client, messages: Any, arguments: dict[str, Any], stdout: 
         with client.stream(messages, **arguments) as stream:
             for piece in stream.text():
                 stdout.text(piece)
-        answer = stream.completion
-        if not answer.text:
-            stdout.text(answer.refusal or "")
     finally:
         stdout.end_line()
+    answer = stream.completion
+    show_rest(answer, stdout)
     return answer
-
-
-def summary(answer: Completion) -> str:
-    """The line below an answer: model, tokens, cost, time, and what failed before."""
-    usage = answer.usage
-    tokens = f"{usage.prompt_tokens} + {usage.completion_tokens} tokens" if usage.known else "tokens unknown"
-    cost = "cost unknown" if answer.cost is None else money(answer.cost)
-    parts = [answer.model, tokens, cost, seconds(answer.route.duration)]
-    if answer.mock:
-        parts[2] = "no cost"
-        parts.insert(0, "MOCK answer (dev mode)")
-    if answer.finish_reason not in (None, "stop"):
-        parts.append(f"finish reason: {answer.finish_reason}")
-    failed = [each for each in answer.route.attempts if each.verdict.action is not Action.RETURN]
-    if failed:
-        parts.append("before: " + ", ".join(what_happened(attempt) for attempt in failed))
-    return one_line(" · ".join(parts))
-
-
-def answer_document(answer: Completion) -> dict[str, Any]:
-    return {
-        "model": answer.model,
-        "gateway": answer.gateway,
-        "text": answer.text,
-        "finish_reason": answer.finish_reason,
-        "usage": answer.usage.to_dict(),
-        "cost": None if answer.cost is None else str(answer.cost),
-        "cost_source": answer.cost_source,
-        "mock": answer.mock,
-        "answer": answer.to_dict(),
-        "route": answer.route.to_dict(),
-    }

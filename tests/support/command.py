@@ -8,6 +8,7 @@ import re
 import select
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -65,13 +66,25 @@ class Terminal:
         finally:
             os.close(slave)
         self._shown = b""
+        self._seen = 0
 
     def type(self, keys: bytes) -> None:
         os.write(self._master, keys)
 
     def show(self, until: bytes | None = None) -> str:
         """What is on the screen once it holds ``until``, or once the process has ended."""
-        while until is None or until not in self._shown:
+        self._read(until, 0)
+        return self._shown.decode()
+
+    def show_next(self, until: bytes | None = None) -> str:
+        """What has come since it was last asked so, up to ``until`` and with it, or up to the end of the process."""
+        start = self._seen
+        self._read(until, start)
+        self._seen = len(self._shown) if until is None else self._shown.index(until, start) + len(until)
+        return self._shown[start : self._seen].decode()
+
+    def _read(self, until: bytes | None, start: int) -> None:
+        while until is None or self._shown.find(until, start) < 0:
             if not select.select([self._master], [], [], PATIENCE)[0]:
                 raise AssertionError(f"nothing more came after {self._shown!r}")
             try:
@@ -82,7 +95,14 @@ class Terminal:
                 assert until is None, f"ended with {self._shown!r}"
                 break
             self._shown += data
-        return self._shown.decode()
+
+    def rest(self) -> None:
+        """Wait until the process waits for something itself. Between two keys CPython's readline may miss a signal."""
+        status = Path(f"/proc/{self._process.pid}/stat")
+        deadline = time.monotonic() + PATIENCE
+        while status.exists() and status.read_text().rpartition(")")[2].split()[0] != "S":
+            assert time.monotonic() < deadline, "it never rests"
+            time.sleep(0.001)
 
     def wait(self) -> int:
         return self._process.wait(PATIENCE)
