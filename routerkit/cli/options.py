@@ -6,7 +6,8 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
@@ -39,33 +40,36 @@ class Shared:
     dev: bool | None = None
     verbose: bool = False
     as_json: bool = False
-    _client: Client | None = None
 
-    def client(self, **more: Unpack[Options]) -> Client:
-        """A client made of the options, the environment and the .env file; a tenant's where one is named.
+    @contextmanager
+    def client(self, **more: Unpack[Options]) -> Iterator[Client]:
+        """A client made of the options, the environment and the .env file; a tenant's where one is named. Closed at the end.
 
         Raises ConfigurationError.
         """
         from routerkit import Client
 
-        client = Client.from_env(self.environment(), **self._told(more))
-        self._client = client  # the tenant's lives as long as this one
-        return client if self.tenant is None else client.tenant(self.tenant)
+        if self.verbose:
+            listen()
+        with Client.from_env(self.environment(), **self.told(more)) as client:
+            yield client if self.tenant is None else client.tenant(self.tenant)
 
-    def async_client(self, **more: Unpack[Options]) -> AsyncClient:
+    @asynccontextmanager
+    async def async_client(self, **more: Unpack[Options]) -> AsyncIterator[AsyncClient]:
         """The same for tasks."""
         from routerkit import AsyncClient
 
-        client = AsyncClient.from_env(self.environment(), **self._told(more))
-        return client if self.tenant is None else client.tenant(self.tenant)
+        if self.verbose:
+            listen()
+        async with AsyncClient.from_env(self.environment(), **self.told(more)) as client:
+            yield client if self.tenant is None else client.tenant(self.tenant)
 
     def environment(self) -> str | None:
         """The .env file to be read, if there is one."""
         return ENV_FILE if self.env_file is None and os.path.isfile(ENV_FILE) else self.env_file
 
-    def _told(self, more: Options) -> Options:
-        if self.verbose:
-            _listen()
+    def told(self, more: Options) -> Options:
+        """What the options say to a client, and more."""
         told: Options = {"base_url": self.base_url, "dev_mode": self.dev, **more}
         if len(self.gateways) > 1 or any("://" in each for each in self.gateways):
             told["gateways"] = self.gateways
@@ -81,6 +85,18 @@ def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> Non
         setattr(context.ensure_object(Shared), name, value)
 
 
+def _known(what: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """What a shell completes a value with: see :mod:`routerkit.cli.known`, which is loaded only then."""
+
+    def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+        from routerkit.cli import known
+
+        names: list[str] = getattr(known, what)(context, parameter, incomplete)
+        return names
+
+    return complete
+
+
 def _shared(*names: str, **options: Any) -> Callable[[F], F]:
     return click.option(*names, expose_value=False, callback=_keep, **options)
 
@@ -91,6 +107,7 @@ _SHARED: tuple[Callable[[Any], Any], ...] = (
         "gateways",
         metavar="NAME",
         multiple=True,
+        shell_complete=_known("gateways"),
         help="openrouter, infron, onerouter or a base URL; several in order, if given several times. "
         "[default: the one that has a key]",
     ),
@@ -99,7 +116,12 @@ _SHARED: tuple[Callable[[Any], Any], ...] = (
         metavar="URL",
         help="Any OpenAI-compatible server, asked without a key; with --gateway, another address of that gateway.",
     ),
-    _shared("--tenant", metavar="NAME", help="Whose keys, models and limits; needed where there are tenants."),
+    _shared(
+        "--tenant",
+        metavar="NAME",
+        shell_complete=_known("tenants"),
+        help="Whose keys, models and limits; needed where there are tenants.",
+    ),
     _shared("--env-file", metavar="PATH", help="Read variables from this file. [default: .env, where there is one]"),
     _shared("--dev/--no-dev", help="Dev mode: answers are made up, nothing is sent. [default: as DEV_MODE says]"),
     _shared("-v", "--verbose", is_flag=True, help="Log to stderr what happens; show tracebacks of errors."),
@@ -123,9 +145,12 @@ def models(command: F) -> F:
         "fallbacks",
         metavar="ID",
         multiple=True,
+        shell_complete=_known("model_ids"),
         help="A model to ask when the others fail; may be given several times.",
     )
-    model = click.option("-m", "--model", metavar="ID", help="The model to ask first.")
+    model = click.option(
+        "-m", "--model", metavar="ID", shell_complete=_known("model_ids"), help="The model to ask first."
+    )
     return model(fallback(command))
 
 
@@ -173,7 +198,7 @@ class _Visible(logging.Formatter):
         return visible(super().format(record))
 
 
-def _listen() -> None:
+def listen() -> None:
     """Write what the library logs to stderr."""
     handler = logging.StreamHandler()
     handler.setFormatter(_Visible("%(asctime)s %(levelname)s %(message)s"))

@@ -5,11 +5,12 @@ Whatever a gateway sent is put into tables on one line, without control characte
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from routerkit.cli.terminal import one_line
+from routerkit.cli.terminal import Output, one_line
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -71,3 +72,8 @@ def new_table() -> Table:
 
 def add_row(table: Table, *cells: str) -> None:
     table.add_row(*map(one_line, cells))
+
+
+def width(output: Output) -> int:
+    """Columns that a table may take: those of the terminal; elsewhere nothing has to be left out."""
+    return shutil.get_terminal_size().columns if output.is_terminal else 10_000

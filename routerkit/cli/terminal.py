@@ -57,6 +57,11 @@ class Output:
         if self._line_open:
             self._write("\n")
 
+    def clear(self) -> None:
+        """Begin at the top of an empty screen; where there is none, go on below."""
+        if self.is_terminal and os.environ.get("TERM") != "dumb":
+            self._write("\x1b[H\x1b[2J")
+
     def line(self, text: str, style: str = "") -> None:
         """One message, with control characters made visible wherever it goes. ``style``: a style of rich's."""
         self._write(self._styled(visible(text), style) + "\n")
