@@ -23,6 +23,7 @@ from routerkit.errors import (
     PermissionDeniedError,
     RateLimitError,
     RouterKitError,
+    StoreUnavailableError,
     StreamInterruptedError,
 )
 
@@ -50,9 +51,14 @@ ENDINGS = (
         (AuthenticationError, PaymentRequiredError, PermissionDeniedError),
     ),
     Ending(6, "a rate limit; later it can work again", (RateLimitError, LimitExceededError, BudgetExceededError)),
-    Ending(7, "the deadline, another timeout, or the connection", (DeadlineExceededError, APIConnectionError)),
+    Ending(
+        7,
+        "the deadline, another timeout, or the connection, that to the store too",
+        (DeadlineExceededError, APIConnectionError, StoreUnavailableError),
+    ),
     Ending(130, "Ctrl-C", (KeyboardInterrupt,)),
     Ending(141, "whoever read the output went away", (BrokenPipeError,)),
+    Ending(143, "SIGTERM, where a command answers it"),
 )
 
 _CODES = {kind: ending.code for ending in ENDINGS for kind in ending.errors}

@@ -16,7 +16,14 @@ from routerkit.cli.terminal import silence
 COMMANDS = {
     "chat": "chat",
     "models": "models",
+    "model": "card",
     "explain": "explain",
+    "probe": "probe.command",
+    "doctor": "doctor",
+    "stats": "fleet",
+    "health": "fleet",
+    "usage": "fleet",
+    "completion": "completion",
 }
 """By name, the module of this package whose function of the same name (with ``_command`` where that is taken) is the command."""
 

@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from routerkit.cli.terminal import Output, one_line
+from routerkit.types.usage import EXACT
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,7 +26,7 @@ _SMALLEST = Decimal("0.000001")
 
 def money(amount: Decimal) -> str:
     """US dollars with two to six decimals."""
-    rounded = amount.quantize(_SMALLEST)
+    rounded = amount.quantize(_SMALLEST, context=EXACT)
     if amount and not rounded:
         return f"<${_SMALLEST:f}"
     whole, _, decimals = f"{rounded:,f}".partition(".")

@@ -41,6 +41,7 @@ EXPECTED_CODES = {
     "ProtocolError": 1,
     "RateLimitError": 6,
     "RouterKitError": 1,
+    "StoreUnavailableError": 7,
     "StreamInterruptedError": 1,
 }
 
@@ -91,6 +92,7 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
         ("0.0000001", "<$0.000001"),
         ("1234567.891", "$1,234,567.891"),
         ("1E+3", "$1,000.00"),
+        ("1E+30", f"$1{',000' * 10}.00"),
     ],
 )
 def test_money(amount: str, shown: str) -> None:
