@@ -45,6 +45,7 @@ class Table(SphinxDirective):
             "gateways": tables.gateways_table,
             "verdicts": tables.verdicts_table,
             "failures": tables.failures_tables,
+            "exit-codes": tables.exit_codes_table,
         }
         text = made[name]() if name in made else tables.fields_table(name)
         self.env.note_dependency(tables.__file__)

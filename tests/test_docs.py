@@ -18,9 +18,12 @@ from types import ModuleType
 from typing import Any
 
 import attrs
+import click
 import pytest
 
 import routerkit
+from routerkit.cli.endings import ENDINGS
+from routerkit.cli.program import program
 from routerkit.config import settings_from
 from routerkit.core.failure import _ADVICE
 from routerkit.core.strategies import STRATEGIES
@@ -285,6 +288,23 @@ def test_every_verdict_is_on_the_page_of_failures(tables: ModuleType) -> None:
     assert rows["context_length"][2] == "the next model with a larger context"
 
 
+def test_every_exit_code_is_in_its_table(tables: ModuleType) -> None:
+    rows = cells(tables.exit_codes_table())
+    assert [(row[0], row[1]) for row in rows] == [(f"`{each.code}`", each.meaning) for each in ENDINGS]
+    assert rows[3][2] == "`ConfigurationError`"
+
+
+def test_every_command_and_option_is_on_the_page_of_the_command_line() -> None:
+    page = (DOCS / "cli.md").read_text("utf-8")
+    context = click.Context(program)
+    for name in program.list_commands(context):
+        assert f"routerkit {name}" in page, name
+        command = program.get_command(context, name)
+        assert command is not None
+        options = [option for each in command.params if isinstance(each, click.Option) for option in each.opts]
+        assert [option for option in options if option.startswith("--") and option not in page] == [], name
+
+
 def test_every_field_is_in_the_tables_of_policies(tables: ModuleType) -> None:
     needed = {routerkit.Gateway: ("name", "base_url"), routerkit.Budget: ("usd",)}
     for kind in tables.KINDS:
@@ -298,7 +318,7 @@ def test_every_field_is_in_the_tables_of_policies(tables: ModuleType) -> None:
 
 
 def test_every_table_is_on_a_page(tables: ModuleType) -> None:
-    made = {"variables", "tenant-variables", "gateways", "verdicts", "failures"}
+    made = {"variables", "tenant-variables", "gateways", "verdicts", "failures", "exit-codes"}
     assert used_tables() == made | {kind.__name__ for kind in tables.KINDS}
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import attrs
 
+from routerkit.cli.endings import ENDINGS
 from routerkit.core.failure import _ADVICE
 from routerkit.core.verdict_notes import NOTES
 from routerkit.core.verdict_table import VERDICTS, Rule
@@ -102,6 +103,15 @@ def failures_tables() -> str:
         rows = [(note.when, f"`{code}`", *_consequences(VERDICTS[code]), note.source) for code, note in notes.items()]
         parts.append(f"## {subject[0].upper()}{subject[1:]}\n\n" + _table(heads, rows))
     return "\n\n".join(parts)
+
+
+def exit_codes_table() -> str:
+    """How the command ends."""
+    rows = [
+        (f"`{each.code}`", each.meaning, ", ".join(f"`{kind.__name__}`" for kind in each.errors if kind is not Exception))
+        for each in ENDINGS
+    ]
+    return _table(("Code", "What it means", "Errors, and those below them"), rows)
 
 
 def fields_table(name: str) -> str:
