@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from routerkit.errors import ProtocolError as ProtocolError
     from routerkit.errors import RateLimitError as RateLimitError
     from routerkit.errors import RouterKitError as RouterKitError
+    from routerkit.errors import StoreUnavailableError as StoreUnavailableError
     from routerkit.errors import StreamInterruptedError as StreamInterruptedError
     from routerkit.gateways import FREE_TIER as FREE_TIER
     from routerkit.gateways import FREE_TIER_WITH_CREDITS as FREE_TIER_WITH_CREDITS
@@ -72,6 +73,9 @@ if TYPE_CHECKING:
     from routerkit.types.event import StoreChanged as StoreChanged
     from routerkit.types.event import StoreState as StoreState
     from routerkit.types.fault import Fault as Fault
+    from routerkit.types.fleet import FleetReport as FleetReport
+    from routerkit.types.fleet import LimitState as LimitState
+    from routerkit.types.fleet import OpenBreaker as OpenBreaker
     from routerkit.types.gateway import Gateway as Gateway
     from routerkit.types.key_info import KeyInfo as KeyInfo
     from routerkit.types.limits import Budget as Budget
@@ -127,7 +131,7 @@ _HOMES = {
             "ContextLengthExceededError ContentPolicyError AuthenticationError PaymentRequiredError "
             "PermissionDeniedError ModelNotFoundError RateLimitError InternalServerError APIConnectionError "
             "APITimeoutError ProtocolError EmptyResponseError DeadlineExceededError NoEligibleModelError "
-            "AllModelsFailedError StreamInterruptedError LimitExceededError BudgetExceededError"
+            "AllModelsFailedError StreamInterruptedError LimitExceededError BudgetExceededError StoreUnavailableError"
         ),
         "routerkit.types.completion": ("Completion Choice Message ToolCall Chunk StreamReset StreamSeam"),
         "routerkit.types.tokens": ("Usage"),
@@ -136,6 +140,7 @@ _HOMES = {
             "StoreChanged StoreState"
         ),
         "routerkit.types.fault": ("Fault"),
+        "routerkit.types.fleet": ("FleetReport LimitState OpenBreaker"),
         "routerkit.types.gateway": ("Gateway"),
         "routerkit.types.model": ("Model Pricing"),
         "routerkit.types.policy": ("RetryPolicy BreakerPolicy Timeouts"),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from routerkit.store.redis_async import AsyncRedisLink
     from routerkit.transport.aiohttp import AiohttpTransport
     from routerkit.transport.runtime import SystemRuntime
+    from routerkit.types.fleet import FleetReport
     from routerkit.types.request import CallOptions, Messages
 
 
@@ -95,6 +96,11 @@ class AsyncClient(ClientBase):
         plan: Plan = await self._drive(self.router.explain(request))
         return plan
 
+    async def fleet(self, days: int = 1) -> FleetReport:
+        """What all processes that share the store did, and how they are now; as :meth:`routerkit.Client.fleet`."""
+        report: FleetReport = await self._drive(self._fleet(days))
+        return report
+
     @property
     def chat(self) -> AsyncChat:
         """``await client.chat.completions.create(...)``, the OpenAI SDK's shape."""
@@ -107,7 +113,7 @@ class AsyncClient(ClientBase):
             if self._transport is not None:
                 await self._transport.close()
             if self._link is not None and self._shared_store is not None:
-                await advance_async(self._shared_store.flush(), self._link.perform, self._perform_now)
+                await advance_async(self._last_words(self._shared_store), self._link.perform, self._perform_now)
                 await self._link.close()
             self._keep_scores()
 

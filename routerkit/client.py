@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from routerkit.store.redis_link import RedisLink
     from routerkit.transport.requests import RequestsTransport
     from routerkit.transport.runtime import SystemRuntime
+    from routerkit.types.fleet import FleetReport
     from routerkit.types.request import CallOptions, Messages
 
 
@@ -34,8 +35,8 @@ class Client(ClientBase):
     Keywords: ``api_key`` (a key, a list of keys, or a dict of either by gateway), ``gateway`` (``"openrouter"``, ``"infron"``,
     ``"onerouter"`` or a :class:`Gateway`), ``base_url``, ``gateways`` (several, in order: names, base URLs, :class:`Gateway`),
     ``aliases`` (a model's id by gateway), ``default_model``, ``fallback_models``, ``catalog_fallback``, ``strategy`` and
-    ``fallback_strategy`` (a name or a :class:`Strategy`), ``performance_cache``, ``tenants`` (of :class:`Tenant`), ``limits`` (:class:`Limits`, or
-    a dict of them by what they apply to), ``budget`` (:class:`Budget`), ``timeout`` (seconds or :class:`Timeouts`),
+    ``fallback_strategy`` (a name or a :class:`Strategy`), ``performance_cache``, ``tenants`` (of :class:`Tenant`), ``limits``
+    (:class:`Limits`, or a dict of them by what they apply to), ``budget`` (:class:`Budget`), ``timeout`` (seconds or :class:`Timeouts`),
     ``retry`` (:class:`RetryPolicy`), ``breaker`` (:class:`BreakerPolicy`), ``catalog_ttl`` (seconds), ``dev_mode``,
     ``dev_script``, ``dev_pace`` (seconds), ``store``, ``observers``, ``app_url``, ``app_title``. What is not given is read from
     the environment. Besides: ``runtime`` (a :class:`SystemRuntime`: clocks, waits, randomness) and ``transport`` (a
@@ -132,6 +133,16 @@ class Client(ClientBase):
         plan: Plan = self._drive(self.router.explain(request))
         return plan
 
+    def fleet(self, days: int = 1) -> FleetReport:
+        """What all processes that share the store did on the last ``days`` (1 to 35) UTC days, today among them, and how they are
+        now: usage, statistics, open breakers, what is used of limits and budgets. A tenant's client tells of its own.
+
+        Others' calls of the last ten seconds or so, and of idle processes since their last call, may not be in it yet. Raises
+        ConfigurationError without such a store, StoreUnavailableError when it cannot be asked.
+        """
+        report: FleetReport = self._drive(self._fleet(days))
+        return report
+
     @property
     def chat(self) -> Chat:
         """``client.chat.completions.create(...)``, the OpenAI SDK's shape."""
@@ -145,7 +156,7 @@ class Client(ClientBase):
             if transport is not None:
                 transport.close()
             if self._link is not None and self._shared_store is not None:
-                advance(self._shared_store.flush(), self._link.perform)
+                advance(self._last_words(self._shared_store), self._link.perform)
                 self._link.close()
             self._keep_scores()
 

@@ -25,7 +25,8 @@ be pickled, and none holds a key. Catch :class:`RouterKitError` for all of them:
     ├── AllModelsFailedError                 every attempt failed
     ├── StreamInterruptedError               a stream broke after its first content
     ├── LimitExceededError                   a limit of your own
-    └── BudgetExceededError                  a budget of your own
+    ├── BudgetExceededError                  a budget of your own
+    └── StoreUnavailableError                what the fleet shares cannot be asked now
 """
 
 from __future__ import annotations
@@ -323,3 +324,9 @@ class LimitExceededError(_RefusedError):
 
 class BudgetExceededError(_RefusedError):
     """One of your own budgets leaves no money; nothing was sent."""
+
+
+class StoreUnavailableError(RouterKitError):
+    """The store that processes share cannot be asked now, so nobody can tell what the fleet saw. No call ever ends so."""
+
+    should_retry = True

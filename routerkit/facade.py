@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from routerkit.store.redis import RedisStore
     from routerkit.store.scores import ScoreFile
     from routerkit.transport.carrier import Carrier
+    from routerkit.types.fleet import FleetReport
     from routerkit.types.request import CallOptions, Messages
 
 _OWN = ("model", "fallback_models", "extra_body", "extra_headers", "allow_any_price", "on_interrupt")
@@ -176,11 +177,12 @@ class ClientBase:
         return other
 
     def usage(self) -> UsageReport:
-        """What the calls of this process used, by tenant, gateway and model; a tenant's client tells its own."""
+        """What the calls of this process used, by tenant, gateway and model; a tenant's client tells its own. ``fleet()`` tells of
+        all processes that share a store."""
         return self.router.accounts.usage(self.settings.tenant)
 
     def stats(self) -> Stats:
-        """How the calls of this process went; a tenant's client tells of its own."""
+        """How the calls of this process went; a tenant's client tells of its own. ``fleet()`` tells of all."""
         return self.router.accounts.stats(self.settings.tenant)
 
     def health(self) -> Health:
@@ -188,6 +190,21 @@ class ClientBase:
         states = {name: str(state) for name, state in self.router.health.states().items()}
         store = None if self._shared_store is None else self._shared_store.report()
         return Health(states, self.router.health.cooldowns(self.settings.tenant), store)
+
+    def _fleet(self, days: int) -> Step[FleetReport]:
+        from routerkit.core.fleet_report import fleet_report
+
+        if self._root._closed:
+            raise ConfigurationError("this client is closed")
+        return fleet_report(self.router, days, None if self._shared_store is None else self._shared_store.report)
+
+    def _last_words(self, store: RedisStore) -> Step[None]:
+        """Before the end: tell the store what waits for it."""
+        if self.router.shared_scores is not None:
+            yield from self.router.shared_scores.flush()
+        if self.router.shared_accounts is not None:
+            yield from self.router.shared_accounts.flush()
+        yield from store.flush()
 
     def __repr__(self) -> str:
         settings = getattr(self, "settings", None)

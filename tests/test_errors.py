@@ -39,6 +39,7 @@ from routerkit.errors import (
     ProtocolError,
     RateLimitError,
     RouterKitError,
+    StoreUnavailableError,
     StreamInterruptedError,
 )
 from routerkit.types.completion import Chunk
@@ -72,6 +73,7 @@ PARENTS: dict[type[RouterKitError], tuple[type[BaseException], ...]] = {
     StreamInterruptedError: (RouterKitError,),
     LimitExceededError: (RouterKitError,),
     BudgetExceededError: (RouterKitError,),
+    StoreUnavailableError: (RouterKitError,),
 }
 API_ERRORS = [kind for kind in PARENTS if issubclass(kind, APIError)]
 
@@ -118,6 +120,7 @@ def samples() -> list[RouterKitError]:
         interrupted(),
         LimitExceededError("full", retry_at=5.0, route=ROUTE),
         BudgetExceededError("spent", retry_at=6.0, route=ROUTE),
+        StoreUnavailableError("away"),
     ]
 
 
@@ -174,7 +177,7 @@ def test_every_error_has_what_handlers_ask_for() -> None:
 
 RETRY = {RateLimitError, InternalServerError, APIConnectionError, APITimeoutError, ProtocolError, EmptyResponseError}
 RETRY |= {DeadlineExceededError, NoEligibleModelError, AllModelsFailedError, StreamInterruptedError}
-RETRY |= {LimitExceededError, BudgetExceededError}
+RETRY |= {LimitExceededError, BudgetExceededError, StoreUnavailableError}
 LIMITED = {RateLimitError, NoEligibleModelError, AllModelsFailedError, LimitExceededError, BudgetExceededError}
 
 

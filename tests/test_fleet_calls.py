@@ -10,8 +10,10 @@ from routerkit.core.router import Router
 from routerkit.testing import replies as r
 from routerkit.types.event import BreakerState
 from tests.support.board import BoardServer, MemoryBoard
-from tests.support.core import HOST, A, B, World, asking, target
+from tests.support.core import HOST, KEY, A, B, World, asking, target
 from tests.support.virtual import Interruption, VirtualRuntime
+
+PROBE = f"lease probe {A} on {HOST}"
 
 
 @pytest.fixture
@@ -55,6 +57,28 @@ def test_a_call_moves_on_where_another_process_saw_failures(server: BoardServer)
     assert told.skipped == {A: "its breaker is open: another process saw it fail"}
     (skip,) = told.route.skipped
     assert skip.retry_after == pytest.approx(5)
+
+
+def test_where_another_process_probes_no_other_key_helps(server: BoardServer) -> None:
+    one, two = process(server), process(server, api_key=[KEY, KEY + "2"])
+    down(server, one, two)
+    two.script(B, r.completion("fine"))
+
+    def meanwhile(connection: Any, request: Any) -> None:
+        before = server.asked.count(PROBE)
+        assert two.ask(fallback_models=[B]).skipped == {A: "another process probes it"}
+        assert server.asked.count(PROBE) == before + 1
+        r.completion("well")(connection, request)
+
+    one.script(A, meanwhile)
+    assert one.ask().gives == "well"
+
+
+def test_what_a_mock_says_is_for_nobody_else(server: BoardServer) -> None:
+    world = process(server, dev_mode=True, performance_cache=True)
+    assert world.ask().answer is not None
+    assert world.router.board is None
+    assert server.asked == []
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -171,6 +171,17 @@ def test_scores_are_exchanged_every_ten_seconds(world: World) -> None:
         assert len(world.wall.asked) - before == asked
 
 
+def test_before_the_end_what_is_new_is_told_at_once(world: World) -> None:
+    one, two = Scorer(world), Scorer(world)
+    one.sync(0)
+    drive(world.wall, one.shared.flush())
+    assert world.wall.asked == ["read scores"], "there was nothing to tell"
+    one.saw(A, 1.0)
+    drive(world.wall, one.shared.flush())
+    two.sync(0)
+    assert two.first_token() == 1.0
+
+
 @pytest.mark.parametrize(("dice", "seconds"), [(0.0, 9), (1.0, 11)])
 def test_the_ten_seconds_are_spread(world: World, dice: float, seconds: float) -> None:
     world.runtime.dice = dice

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from routerkit.cli.terminal import Output
+from routerkit.cli.terminal import Output, silence
 from routerkit.errors import (
     APIConnectionError,
     AuthenticationError,
@@ -28,6 +28,8 @@ from routerkit.errors import (
 )
 
 if TYPE_CHECKING:
+    import click
+
     from routerkit.cli.options import Shared
 
 
@@ -41,7 +43,7 @@ class Ending:
 
 ENDINGS = (
     Ending(0, "all went well"),
-    Ending(1, "no answer: all models failed, or none may be asked", (Exception, RouterKitError)),
+    Ending(1, "no answer: all models failed, or none may be asked; or anything else", (Exception, RouterKitError)),
     Ending(2, "wrong usage of the command, or its extra is not installed"),
     Ending(3, "configuration: a setting is missing or unreadable", (ConfigurationError,)),
     Ending(4, "the request was refused; correct it", (InvalidRequestError, BadRequestError)),
@@ -79,14 +81,33 @@ def explained() -> str:
 def end(error: BaseException, shared: Shared) -> int:
     """Tell what went wrong, on stderr, and with ``--json`` also as a document on stdout. Returns the exit code."""
     code = exit_code(error)
-    stderr = Output(sys.stderr)
-    for text, style in _told(error, verbose=shared.verbose):
-        stderr.line(text, style)
-    if shared.as_json and isinstance(error, RouterKitError):
-        from routerkit.cli.render import error_document
-
-        Output(sys.stdout).json({**error_document(error), "exit_code": code})
+    try:
+        stderr = Output(sys.stderr)
+        for text, style in _told(error, verbose=shared.verbose):
+            stderr.line(text, style)
+        if shared.as_json and isinstance(error, Exception):
+            _document(error, str(error), code)
+    except OSError:
+        silence()
     return code
+
+
+def refuse(error: click.ClickException, *, as_json: bool) -> int:
+    """The same for wrong usage, which click words."""
+    try:
+        if sys.stderr is not None:
+            error.show()
+        if as_json:
+            _document(error, error.format_message(), error.exit_code)
+    except OSError:
+        silence()
+    return error.exit_code
+
+
+def _document(error: Exception, message: str, code: int) -> None:
+    from routerkit.cli.render import error_document
+
+    Output(sys.stdout).json({**error_document(error, message), "exit_code": code})
 
 
 def _told(error: BaseException, *, verbose: bool) -> Iterator[tuple[str, str]]:

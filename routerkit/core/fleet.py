@@ -18,8 +18,9 @@ from weakref import WeakValueDictionary
 
 from routerkit.core.breaker import Breaker, Permit
 from routerkit.core.effects import Runtime
+from routerkit.core.entries import Added, Entry, Page
 from routerkit.core.health import Admission, Health, Refusal, refusal_of
-from routerkit.core.limits import Counting
+from routerkit.core.limits import Charge, Counting
 from routerkit.types.event import BreakerState
 from routerkit.types.verdict import Blame, Sample
 
@@ -65,6 +66,15 @@ class Blob(NamedTuple):
     """Seconds since they were written."""
 
 
+class Taken(NamedTuple):
+    """What is used of a limit."""
+
+    number: int
+    """Of a rate the level of its bucket, in unit-microseconds; of any other the period, see :func:`period_number`."""
+    taken: int
+    held: int
+
+
 class Board(Protocol):
     """The store's part. All times are of its server's clock; whatever cannot be asked now is ``None``."""
 
@@ -88,6 +98,16 @@ class Board(Protocol):
 
     def write(self, name: str, data: bytes, seconds: float) -> Counting[None]:
         """Have it kept for so long."""
+
+    def tell(self, number: int, day: int, entries: Sequence[Entry]) -> Counting[Added | None]:
+        """Have these added to what is kept for today, which is taken to be this day. ``number``: 1, 2, 3, … of this process: each
+        is added once, however often it is said."""
+
+    def page(self, day: int, part: int) -> Counting[Page | None]:
+        """What all processes told on a day, in :data:`PARTS` parts, counted from 0."""
+
+    def look(self, owner: str, charges: Sequence[Charge]) -> Counting[tuple[float, list[Taken]] | None]:
+        """What is used of some limits of one owner, charge by charge; and the present, in Unix seconds."""
 
     def forget(self) -> None:
         """In a forked child: locks, leases and what is under way are the parent's."""

@@ -64,10 +64,17 @@ class Rule:
     def charges(self, demand: Demand) -> tuple[Charge, ...]:
         """A request that may need more tokens than the limit takes all of it."""
         cap = self.limits.tokens_per_minute
-        if cap is None:
-            return self.fixed
+        return self.fixed if cap is None else (*self.fixed, self._tokens(cap, min(demand.tokens, cap)))
+
+    @property
+    def every(self) -> tuple[Charge, ...]:
+        """Each of its limits, to be looked at."""
+        cap = self.limits.tokens_per_minute
+        return self.fixed if cap is None else (*self.fixed, self._tokens(cap, 0))
+
+    def _tokens(self, cap: int, cost: int) -> Charge:
         label = f"{_many(cap, 'token')} a minute of {self.label}"
-        return (*self.fixed, Charge(Kind.RATE, self.name + TOKENS, label, cap, min(demand.tokens, cap)))
+        return Charge(Kind.RATE, self.name + TOKENS, label, cap, cost)
 
 
 @attrs.frozen
@@ -143,12 +150,12 @@ class Quotas:
         self._store = store
         self._turns = turns
         self._scopes: Mapping[str, Limits] = settings.limits
-        self._calls = _rules_of_calls(settings)
+        self._calls = rules_of_calls(settings)
         self._rules: dict[str, Rule] = {}
         """Of attempts, by name."""
         self._found: dict[tuple[Target, Key], tuple[Rule, ...]] = {}
         """What applies to an attempt, as it was found before."""
-        self.purses = _purses(settings)
+        self.purses = purses_of(settings)
         self.calls = bool(self._calls)
         """Whether anything counts calls."""
         self.attempts = bool(self.purses) or any(scope != "client" for scope in self._scopes)
@@ -199,20 +206,8 @@ class Quotas:
 
     def _find_rules(self, target: Target, key: Key) -> Iterator[Rule]:
         """Those of the gateway, of the model there and anywhere, of the key, of the key's free models."""
-        gateway, model = target.gateway, target.model
-        held_by = key.secret.digest if key.secret is not None else "none"
-        whose = f"the key {key.name} of {gateway}" if key.name else f"the key of {gateway}"
-        for scope, name, label in (
-            (f"gateway:{gateway}", f"gateway:{gateway}", f"gateway {gateway}"),
-            (f"model:{model}", f"model:{model}", model),
-            (f"model:{target}", f"model:{target}", str(target)),
-            ("key", f"key:{gateway}:{held_by}", whose),
-            (f"key:{gateway}", f"key of:{gateway}:{held_by}", whose),
-            *_free_scopes(gateway, held_by, whose, model),
-        ):
-            limits = self._scopes.get(scope)
-            if limits is not None:
-                yield self._rule(name, label, limits)
+        for name, label, limits in scoped(self._scopes, target, key):
+            yield self._rule(name, label, limits)
 
     def _rule(self, name: str, label: str, limits: Limits) -> Rule:
         rule = self._rules.get(name)
@@ -238,6 +233,24 @@ def gateway_wide(charge: Charge) -> bool:
     return charge.name.startswith(("gateway:", "key:", "key of:"))
 
 
+def scoped(scopes: Mapping[str, Limits], target: Target, key: Key) -> Iterator[tuple[str, str, Limits]]:
+    """What applies to an attempt: what it is kept under, how people read it, the limits."""
+    gateway, model = target.gateway, target.model
+    held_by = key.secret.digest if key.secret is not None else "none"
+    whose = f"the key {key.name} of {gateway}" if key.name else f"the key of {gateway}"
+    for scope, name, label in (
+        (f"gateway:{gateway}", f"gateway:{gateway}", f"gateway {gateway}"),
+        (f"model:{model}", f"model:{model}", model),
+        (f"model:{target}", f"model:{target}", str(target)),
+        ("key", f"key:{gateway}:{held_by}", whose),
+        (f"key:{gateway}", f"key of:{gateway}:{held_by}", whose),
+        *_free_scopes(gateway, held_by, whose, model),
+    ):
+        limits = scopes.get(scope)
+        if limits is not None:
+            yield name, label, limits
+
+
 def _free_scopes(gateway: str, held_by: str, whose: str, model: str) -> tuple[tuple[str, str, str], ...]:
     if not model.lower().endswith(_FREE):
         return ()
@@ -247,22 +260,32 @@ def _free_scopes(gateway: str, held_by: str, whose: str, model: str) -> tuple[tu
     )
 
 
-def _rules_of_calls(settings: Settings) -> tuple[Rule, ...]:
+def rules_of_calls(settings: Settings) -> tuple[Rule, ...]:
+    """What applies to a call: the tenant's own, then the client's."""
     rules = []
     if settings.tenant is not None and settings.tenant_limits is not None:
-        rules.append(Rule(settings.tenant, "calls", f"tenant {settings.tenant}", settings.tenant_limits))
+        rules.append(rule_of_tenant(settings.tenant, settings.tenant_limits))
     if "client" in settings.limits:
         rules.append(Rule(SHARED, "calls", "the client", settings.limits["client"]))
     return tuple(rules)
 
 
-def _purses(settings: Settings) -> tuple[Purse, ...]:
+def rule_of_tenant(name: str, limits: Limits) -> Rule:
+    return Rule(name, "calls", f"tenant {name}", limits)
+
+
+def purses_of(settings: Settings) -> tuple[Purse, ...]:
+    """The budgets from which an attempt is paid: the tenant's own, then the client's."""
     purses = []
     if settings.tenant is not None and settings.tenant_budget is not None:
-        purses.append(_purse(settings.tenant, f"the budget of tenant {settings.tenant}", settings.tenant_budget))
+        purses.append(purse_of_tenant(settings.tenant, settings.tenant_budget))
     if settings.budget is not None:
         purses.append(_purse(SHARED, "the client's budget", settings.budget))
     return tuple(purses)
+
+
+def purse_of_tenant(name: str, budget: Budget) -> Purse:
+    return _purse(name, f"the budget of tenant {name}", budget)
 
 
 def _purse(owner: str, label: str, budget: Budget) -> Purse:

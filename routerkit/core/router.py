@@ -17,6 +17,7 @@ from routerkit.core.catalog import CatalogCache, Snapshot
 from routerkit.core.catalog_index import Query
 from routerkit.core.effects import Runtime, Step, emit
 from routerkit.core.fleet import Board, Fleet
+from routerkit.core.fleet_accounts import SharedAccounts
 from routerkit.core.health import Health
 from routerkit.core.key_info import read_key_info
 from routerkit.core.keys import Key, ring
@@ -69,6 +70,7 @@ class Router:
         self.scores = Scores(runtime)
         self.shared_scores = None if self.board is None else SharedScores(self.scores, self.board, runtime)
         self.accounts = Accounts(runtime)
+        self.shared_accounts = None if self.board is None else SharedAccounts(self.accounts, self.board, runtime)
         self._catalogs: dict[str, CatalogCache] = {}
         """By gateway."""
         self._rings: dict[tuple[str, str], tuple[Key, ...]] = {}
@@ -173,6 +175,7 @@ class Router:
     def explain(self, request: ChatRequest) -> Step[Plan]:
         """The plan of a request, catalogues included, without sending it. Waits for catalogues that are not in memory."""
         self.check(request)
+        yield from self.meet()
         chosen = self.named(request)
         failed: list[Skip] = []
         yield from self._read_each(request.timeouts, failed)
@@ -268,6 +271,8 @@ class Router:
             yield from self.fleet.sync()
         if self.shared_scores is not None and self.scored:
             yield from self.shared_scores.sync()
+        if self.shared_accounts is not None and self.shared_accounts.due:
+            yield from self.shared_accounts.sync()
 
     @property
     def news(self) -> bool:
@@ -301,6 +306,8 @@ class Router:
         self.health.forget_lock()
         self.scores.forget_lock()
         self.accounts.forget_lock()
+        if self.shared_accounts is not None:
+            self.shared_accounts.forget()
         for catalog in self._catalogs.values():
             catalog.forget_fetch()
         for keys in self._rings.values():

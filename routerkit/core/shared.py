@@ -89,8 +89,16 @@ class SharedScores:
     def sync(self) -> Counting[None]:
         """Learn what the others have seen, and tell what was seen here, if the last time is ten seconds ago. One caller goes, the
         others go on. Without a store that can be asked nothing happens."""
+        yield from self._in_turn()
+
+    def flush(self) -> Counting[None]:
+        """The same before the end, however long ago the last time is, if there is anything to tell."""
+        if self._scores.untold:
+            yield from self._in_turn(at_once=True)
+
+    def _in_turn(self, *, at_once: bool = False) -> Counting[None]:
         with self._lock:
-            if self._busy or self._runtime.monotonic() < self._next:
+            if self._busy or (not at_once and self._runtime.monotonic() < self._next):
                 return
             self._busy = True
         lease = Lease(self._board, _SCORES)

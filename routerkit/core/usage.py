@@ -5,7 +5,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from decimal import Decimal
-from typing import TypeAlias
+from itertools import islice
+from typing import NamedTuple, TypeAlias
 
 import attrs
 
@@ -23,6 +24,11 @@ MAX_CANCELLED = 10_000
 """Calls cancelled one after the other, with no other call ending and nobody asking; of more, the oldest are not counted."""
 
 _CANCELLED = "Cancelled"
+_COST = SUMS.index("cost")
+
+PICO = 12
+"""Of costs, others are told whole pico-dollars."""
+MICRO = 10**6
 
 _Call: TypeAlias = tuple[str | None, Route, str | None, bool, "Usage | None", "Decimal | None"]
 
@@ -97,6 +103,13 @@ class _Tally:
             self.duration_max = duration
         self.durations[bisect_left(DURATIONS, duration)] += 1
 
+    @property
+    def figures(self) -> tuple[int, ...]:
+        """As :data:`CALLS` says."""
+        waited, lasted = int(self.waited * MICRO), int(self.duration * MICRO)
+        whole = (self.calls, self.answered, self.fell_back, self.waits, waited, self.degraded, self.streams, lasted)
+        return *whole, *self.durations
+
     def merge(self, other: _Tally) -> None:
         for name in ("calls", "answered", "fell_back", "waits", "waited", "degraded", "streams", "duration"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
@@ -107,6 +120,29 @@ class _Tally:
         self.durations = [ours + theirs for ours, theirs in zip(self.durations, other.durations, strict=True)]
 
 
+class Figures(NamedTuple):
+    """Sums, or what has come to them since they were told last: all of it whole numbers."""
+
+    kind: str
+    """One of those below."""
+    words: tuple[str, ...]
+    """Of what: the tenant (empty for none), and what the kind says."""
+    numbers: tuple[int, ...]
+
+
+USED = "u"
+"""Of a tenant, a gateway and a model: what was used, as in :class:`Used`; the cost in pico-dollars."""
+CALLS = "c"
+"""Of a tenant: calls, answers, those that fell back, waits, microseconds waited, those degraded, streams, microseconds they
+lasted, and the histogram of that."""
+LONGEST = "m"
+"""Of a tenant: microseconds of the longest call since it was told; no sum."""
+FAILED = "f"
+"""Of a tenant and a class of errors: calls."""
+ATTEMPTS = "a"
+"""Of a tenant and a verdict's code: attempts."""
+
+
 class Accounts:
     """The accounts of one client and its tenants, of this process, since it began.
 
@@ -115,7 +151,12 @@ class Accounts:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self._shared = False
         self.forget_lock()
+
+    def share(self) -> None:
+        """Keep from now on what is to be told to others."""
+        self._shared = True
 
     def forget_lock(self) -> None:
         """In a forked child the parent's lock is not ours, nor is what the parent's calls used: counting begins anew."""
@@ -126,6 +167,12 @@ class Accounts:
         self._tallies: dict[str | None, _Tally] = {}
         self._cancelled: deque[_Call] = deque(maxlen=MAX_CANCELLED)
         """Calls whose turn comes when the lock is taken next."""
+        self._untold: dict[tuple[str | None, Target | None], None] = {}
+        """Rows, and without a target tallies, of which there is something to tell; in their order."""
+        self._told: dict[tuple[str, tuple[str, ...]], tuple[int, ...]] = {}
+        """What was told of each, in all."""
+        self._longest: dict[str | None, float] = {}
+        """By tenant, seconds of the longest call since it was told."""
 
     def record(
         self,
@@ -175,6 +222,48 @@ class Accounts:
         values = attrs.asdict(whole)
         return Stats(tenant=tenant, **{**values, "durations": tuple(whole.durations)})
 
+    @property
+    def untold(self) -> bool:
+        """Whether there is anything to tell others."""
+        return self._shared and bool(self._untold or self._cancelled)
+
+    def take(self, most: int) -> list[Figures]:
+        """What others have not been told yet, about so many at most; it counts as told now."""
+        told: list[Figures] = []
+        with self._lock:
+            self._catch_up()
+            for key in tuple(islice(self._untold, most)):
+                if len(told) >= most:
+                    break
+                del self._untold[key]
+                tenant, target = key
+                of = self._figures(tenant) if target is None else [self._row_figures(tenant, target)]
+                told += [news for each in of if (news := self._news(each)) is not None]
+                if target is None:
+                    told.append(Figures(LONGEST, (tenant or "",), (int(self._longest.pop(tenant) * MICRO),)))
+        return told
+
+    def _news(self, figures: Figures) -> Figures | None:
+        """What of these sums has not been told."""
+        key = figures.kind, figures.words
+        before = self._told.get(key, (0,) * len(figures.numbers))
+        self._told[key] = figures.numbers
+        numbers = tuple(now - then for now, then in zip(figures.numbers, before, strict=True))
+        return figures._replace(numbers=numbers) if any(numbers) else None
+
+    def _row_figures(self, tenant: str | None, target: Target) -> Figures:
+        row = self._rows[tenant, target]
+        numbers = [getattr(row, name) for name in SUMS]
+        numbers[_COST] = int(EXACT.scaleb(row.cost, PICO))
+        return Figures(USED, (tenant or "", target.gateway, target.model), tuple(numbers))
+
+    def _figures(self, tenant: str | None) -> list[Figures]:
+        tally, whose = self._tallies[tenant], (tenant or "",)
+        figures = [Figures(CALLS, whose, tally.figures)]
+        for kind, words in ((FAILED, tally.failed), (ATTEMPTS, tally.attempts)):
+            figures += [Figures(kind, (*whose, word), (count,)) for word, count in words.items()]
+        return figures
+
     def _catch_up(self) -> None:
         while self._cancelled:
             self._add(self._cancelled.popleft())
@@ -185,6 +274,9 @@ class Accounts:
         if tally is None:
             tally = self._tallies[tenant] = _Tally()
         tally.add(route, error, stream)
+        if self._shared:
+            self._untold[tenant, None] = None
+            self._longest[tenant] = max(route.duration, self._longest.get(tenant, 0.0))
         for attempt in route.attempts:
             if attempt.verdict.billing is Billing.POSSIBLE:
                 self._row(tenant, attempt.target).possibly_billed += 1
@@ -201,4 +293,6 @@ class Accounts:
             if row is None:
                 row = self._rows[key] = _Row()
                 self._counts[tenant] = self._counts.get(tenant, 0) + 1
+        if self._shared:
+            self._untold[key] = None
         return row

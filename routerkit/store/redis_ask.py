@@ -25,6 +25,8 @@ SECONDS = 0.05
 BLOB_SECONDS = 0.25
 """The same where up to four megabytes go with it: over a gigabit they take 35 milliseconds, and nothing but a refresh that takes
 seconds anyway waits for them."""
+REPORT_SECONDS = 2.0
+"""The same where somebody wants to look at a fleet: no call waits for that."""
 
 Asking: TypeAlias = Generator[Ask, object, T]
 """A step of a store in Redis."""
@@ -61,3 +63,6 @@ LEASE = script("lease")
 RELEASE = script("release")
 READ = script("read")
 WRITE = script("write")
+TALLY = script("tally")
+PAGE = script("page")
+LOOK = script("look")

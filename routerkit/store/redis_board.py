@@ -8,12 +8,27 @@ from __future__ import annotations
 import hmac
 import math
 import re
+import zlib
 from collections import deque
 from collections.abc import Mapping, Sequence
 
-from routerkit.core.fleet import Blob, Hint, News
-from routerkit.core.limits import MICROSECONDS
-from routerkit.store.redis_ask import BLOB_SECONDS, HINTS, LEASE, READ, RELEASE, WRITE, Asking, ask
+from routerkit.core.entries import MAX_NAME, PARTS, Added, Entry, Page
+from routerkit.core.fleet import Blob, Hint, News, Taken
+from routerkit.core.limits import MICROSECONDS, Charge
+from routerkit.store.redis_ask import (
+    BLOB_SECONDS,
+    HINTS,
+    LEASE,
+    LOOK,
+    PAGE,
+    READ,
+    RELEASE,
+    REPORT_SECONDS,
+    TALLY,
+    WRITE,
+    Asking,
+    ask,
+)
 from routerkit.store.redis_line import Line, no_reply_of_ours, numbers
 from routerkit.store.redis_names import SEAL, Names
 
@@ -32,6 +47,7 @@ MAX_RELEASES = 1000
 AT_A_TIME = 50
 """Of these, how many are told at once."""
 
+_NUMBERS = re.compile(rb"\d{1,24}(?:,\d{1,24}){0,99}")
 _HINTS = re.compile(rb"1 (\d{1,20}) (\d{1,9})((?: [a-z2-7]{26} \d{1,39} \d{1,39})*)")
 
 
@@ -44,10 +60,11 @@ class RedisBoard:
         self.forget()
 
     def forget(self) -> None:
-        """In a forked child: leases are the parent's."""
+        """In a forked child: leases are the parent's, and so is what was told."""
         self._held: dict[str, str] = {}
         """Tokens of leases, by key."""
         self._releases: deque[tuple[str, str]] = deque(maxlen=MAX_RELEASES)
+        self._teller = self._line.identity()
 
     def name(self, scope: str) -> str:
         return self._names.scope(scope)
@@ -109,6 +126,38 @@ class RedisBoard:
         order = ask(WRITE, (self._names.blob(name),), (kept,), sealed, BLOB_SECONDS)
         yield from self._line.answer(order, numbers(3))
 
+    def tell(self, number: int, day: int, entries: Sequence[Entry]) -> Asking[Added | None]:
+        if not (yield from self._enter()):
+            return None
+        keys, places = [self._names.batch(self._teller, "")], dict[int, int]()
+        args: list[str | int] = [day, number]
+        for entry in entries:
+            part = zlib.crc32(entry.name.encode()) % PARTS
+            if part not in places:
+                keys.append(self._names.part(day, part))
+                places[part] = len(keys)
+            args += (places[part], entry.name, ",".join(map(str, entry.numbers)))
+        reply = yield from self._line.answer(ask(TALLY, tuple(keys), tuple(args)), numbers(3), proof=False)
+        return None if reply is None else Added(reply[0] == 1, _day(reply[1]))
+
+    def page(self, day: int, part: int) -> Asking[Page | None]:
+        if not (yield from self._enter()):
+            return None
+        order = ask(PAGE, (self._names.part(day, part),), (MAX_BLOB,), seconds=REPORT_SECONDS)
+        return (yield from self._line.answer(order, _page, proof=False))
+
+    def look(self, owner: str, charges: Sequence[Charge]) -> Asking[tuple[float, list[Taken]] | None]:
+        if not (yield from self._enter()):
+            return None
+        keys = [key for charge in charges for key in self._names.limit(charge, owner)]
+        args = [word for charge in charges for word in (charge.kind._value_, charge.cap, charge.period)]
+        order = ask(LOOK, tuple(keys), tuple(args), seconds=REPORT_SECONDS)
+        reply = yield from self._line.answer(order, numbers(3 + 3 * len(charges)), proof=False)
+        if reply is None:
+            return None
+        taken = [Taken(*reply[place : place + 3]) for place in range(3, len(reply), 3)]
+        return reply[1] / MICROSECONDS, taken
+
     def flush(self) -> Asking[None]:
         """Before the end: give back what is held, and tell Redis so."""
         self._releases.extend(self._held.items())
@@ -158,6 +207,24 @@ class RedisBoard:
             return None, replaced + 1
         age = (now - written) / MICROSECONDS
         return (Blob(data, max(0.0, age)) if age >= -AHEAD else None), replaced
+
+
+def _day(microseconds: int) -> int:
+    """Since 1970."""
+    return microseconds // (86_400 * MICROSECONDS)
+
+
+def _page(reply: object) -> tuple[Page, int]:
+    """What a reply of page.lua says."""
+    words = reply.split(b" ") if isinstance(reply, bytes) and len(reply) <= MAX_BLOB + 100 else []
+    (_, now, replaced, left_out), _ = numbers(4)(b" ".join(words[:4]))
+    entries, unreadable = [], left_out
+    for name, told in zip(words[4::2], words[5::2], strict=False):
+        if len(name) <= MAX_NAME and name.isascii() and _NUMBERS.fullmatch(told):
+            entries.append(Entry(name.decode(), tuple(map(int, told.split(b",")))))
+        else:
+            unreadable += 1
+    return Page(_day(now), entries, unreadable), replaced
 
 
 def _milliseconds(seconds: float, most: float) -> int:

@@ -55,6 +55,10 @@ class Names:
         """Bytes that processes share."""
         return f"{self._tag('')}d:{self._hash('blob:' + name)}"
 
+    def part(self, day: int, part: int) -> str:
+        """Of what is added up for a day, since 1970."""
+        return f"{self._tag('')}t:{day}:{part}"
+
     def scope(self, scope: str) -> str:
         """Among the hints: no key."""
         known = self._scopes.get(scope)

@@ -48,7 +48,8 @@ class LimitState:
     held: int | Decimal
     """By calls under way: places, and money that is set aside for what they may cost."""
     resets_at: float | None
-    """Unix seconds at which all that is used has come back; ``None``: never, as of places, or there is nothing to come back."""
+    """Unix seconds at which all that is used will have come back, of days and months their end; ``None``: it never does, or there
+    is nothing to come back."""
 
     @property
     def left(self) -> int | Decimal:
@@ -80,6 +81,8 @@ class FleetReport:
     """Those that this client's settings name."""
     store: StoreReport
     """How the store does, as this process saw it."""
+    left_out: int = 0
+    """Additions to these sums for which the store had no room, as there were too many names: some sums are too low."""
     unreadable: int = 0
     """Entries found in the store that no process of ours had written; they are left out."""
 
@@ -94,6 +97,7 @@ class FleetReport:
             "breakers": [breaker.to_dict() for breaker in self.breakers],
             "limits": [limit.to_dict() for limit in self.limits],
             "store": attrs.asdict(self.store),
+            "left_out": self.left_out,
             "unreadable": self.unreadable,
         }
 

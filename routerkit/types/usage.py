@@ -1,4 +1,5 @@
-"""What a client's calls have used and how they went, added up: what ``client.usage()`` and ``client.stats()`` give."""
+"""What a client's calls have used and how they went, added up: what ``client.usage()`` and ``client.stats()`` give, and for a
+whole fleet ``client.fleet()``."""
 
 from __future__ import annotations
 
@@ -73,7 +74,7 @@ class UsageRow(Used):
 
 @attrs.frozen
 class UsageReport:
-    """What calls have used since the client was made, of this process alone. ``print(report)`` shows a table."""
+    """What calls have used: of this process since the client was made, or of a fleet. ``print(report)`` shows a table."""
 
     rows: tuple[UsageRow, ...] = ()
     """In the order of tenant, gateway and model."""
@@ -110,7 +111,7 @@ class UsageReport:
 
 @attrs.frozen(kw_only=True)
 class Stats:
-    """How calls went since the client was made, of this process alone."""
+    """How calls went: of this process since the client was made, or of a fleet."""
 
     tenant: str | None = None
     """Whose calls; ``None``: all."""

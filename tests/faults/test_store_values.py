@@ -76,7 +76,7 @@ def opened(shared: Shared, name: str, closing: ExitStack) -> Reader:
 
 def held(client: redis.Redis) -> list[str]:
     """Limits of which something is held."""
-    limits = [key for key in keys_of(client) if client.type(key) == "hash" and ":d:" not in key]
+    limits = [key for key in keys_of(client) if client.type(key) == "hash" and not re.search(":[dt]:", key)]
     return [key for key in limits if client.hget(key, "r") not in (None, "0")]
 
 

@@ -66,7 +66,11 @@ def own_store() -> Iterator[Server]:
 
 # --- c16: what is seen of us ---
 
-OURS = re.compile(r"\{rk:[a-z2-7]{26}\}:(hints|[gbc]:[0-9a-f]{16}-[0-9]+|[ld]:[a-z2-7]{26}|[a-z2-7]{26}(:h)?)")
+OURS = re.compile(
+    r"\{rk:[a-z2-7]{26}\}:(hints|[gbc]:[0-9a-f]{16}-[0-9]+|[ld]:[a-z2-7]{26}|t:[0-9]{5}:[0-9]{1,2}|[a-z2-7]{26}(:h)?)"
+)
+ACCOUNT = re.compile(rb"\b[ucmfa]/Quokka\.Holdings\b|\b[ucmfa]/quokka-holdings_2\b")
+"""How an entry of a tenant's account begins."""
 
 
 def dumped(client: redis.Redis) -> dict[str, bytes]:
@@ -92,8 +96,8 @@ def dumped(client: redis.Redis) -> dict[str, bytes]:
 
 @each_facade
 def test_nothing_that_anybody_chose_is_seen_in_a_shared_store(facade: str, gateway: FaultServer, store: Server) -> None:
-    """Neither in what it holds nor in what it was sent: no tenant, no prompt, no key. Names of models and gateways are in the
-    catalogue, which all may know."""
+    """Neither in what it holds nor in what it was sent: no prompt, no key, and no tenant but in the fleet's accounts, where its name
+    is what they are about. Names of models and gateways are in the catalogue, which all may know."""
     options = everything(gateway, TENANTS)
     with Wire(store.port) as wire, sharing(FACADES[facade], gateway, wire.url, **options) as shared:
         live(shared, TENANTS, PROMPT)
@@ -105,12 +109,16 @@ def test_nothing_that_anybody_chose_is_seen_in_a_shared_store(facade: str, gatew
         sent = bytes(wire.said)
     assert len(held) > 30
     assert [key for key in held if not OURS.fullmatch(key)] == []
-    assert {key.split(":")[2] for key in held if key.count(":") > 2} >= {"g", "d"}, (
+    assert {key.split(":")[2] for key in held if key.count(":") > 2} >= {"g", "d", "t"}, (
         "of all there is, there is something"
     )
-    for word in (b"quokka", b"holdings", b"1234567890", b"c0ffee", b"has a cold"):
+    assert len(ACCOUNT.findall(sent)) > 5
+    for word in (b"1234567890", b"c0ffee", b"has a cold"):
         assert [key for key, value in held.items() if word in value.lower()] == []
         assert word not in sent.lower()
+    for word in (b"quokka", b"holdings"):
+        assert {key.split(":")[2] for key, value in held.items() if word in value.lower()} == {"t"}
+        assert word not in ACCOUNT.sub(b"", sent).lower()
 
 
 @each_facade

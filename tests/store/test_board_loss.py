@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routerkit.core.effects import Loss, StoreFailure
+from routerkit.core.entries import Entry
 from routerkit.core.fleet import Board, Hint, News
 from routerkit.core.limits import Grant
 from routerkit.store.redis import RedisStore
@@ -88,6 +89,19 @@ def test_a_frozen_server_costs_one_time_limit(own: RedisCounter) -> None:
     assert lease(own, "other") is True
 
 
+def test_a_frozen_server_is_told_nothing_more(own: RedisCounter) -> None:
+    all_of_it(own)
+    own.link._seconds = 0.05
+    own.server.freeze()
+    asked = len(own.asked)
+    for number in (1, 2):
+        assert own.run(board(own).tell(number, 20_000, [Entry("m/", (1,))])) is None
+    assert own.run(board(own).page(20_000, 0)) is None
+    assert own.run(board(own).look("", [day(5)])) is None
+    assert len(own.asked) == asked + 1
+    own.server.thaw()
+
+
 @UNABLE
 def test_a_server_that_cannot_is_lost_until_it_can(
     own: RedisCounter, way: Callable[[Server], None], undo: tuple[str, ...], told: list[StoreChanged]
@@ -133,6 +147,9 @@ READERS: dict[str, Callable[[RedisStore], Any]] = {
     "hints": lambda store: store.board.exchange([]),
     "lease": lambda store: store.board.lease("m", 5.0),
     "read": lambda store: store.board.read("b"),
+    "tally": lambda store: store.board.tell(1, 20_000, [Entry("m/", (1,))]),
+    "page": lambda store: store.board.page(20_000, 0),
+    "look": lambda store: store.board.look("", [day(5)]),
     "settle": lambda store: store.settle(Grant(store._line.identity(), (slots(9),), ""), (1,)),
 }
 
@@ -191,6 +208,12 @@ def test_whatever_answers_is_no_advice() -> None:
         assert answered(store.board.read("b"), reply) is None
         store = RedisStore("redis://localhost", VirtualRuntime())
         assert answered(store.board.lease("m", 5.0), reply) in (None, reply == b"1 2 3")
+        store = RedisStore("redis://localhost", VirtualRuntime())
+        assert answered(store.board.page(1, 0), reply) is None
+        store = RedisStore("redis://localhost", VirtualRuntime())
+        assert answered(store.board.look("", [day(5)]), reply) is None
+        store = RedisStore("redis://localhost", VirtualRuntime())
+        assert answered(store.board.tell(1, 1, []), reply) in (None, (True, 0))
 
 
 def answered(step: Any, reply: Any) -> Any:

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 import routerkit.store
+from routerkit.core.entries import Entry
 from routerkit.core.fleet import News
 from routerkit.errors import ConfigurationError
 from routerkit.store import redis_ask
-from tests.store.boards import KINDS, all_of_it, exchange, lease, read, write
+from tests.store.boards import KINDS, all_of_it, exchange, lease, look, read, tell, told, write
 from tests.store.counters import RedisCounter, day, money, rate, slots
 from tests.store.servers import Server
 from tests.store.test_redis import PASSWORD, QUOTED
@@ -43,6 +44,13 @@ def login(server: Server, *rules: str) -> str:
     return f"redis://app:{QUOTED}@127.0.0.1:{server.port}/0"
 
 
+def fleet(counter: RedisCounter) -> None:
+    """Adds something up, and reads it."""
+    before = told(counter).get("f//X", (0,))
+    tell(counter, before[0] + 1, Entry("f//X", (1,)), Entry("m/", (1,)))
+    assert told(counter)["f//X"] == (before[0] + 1,)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_suffices(own_server: Server, kind: type[RedisCounter]) -> None:
     counter = kind(own_server, url=login(own_server))
@@ -61,6 +69,8 @@ def test_it_suffices(own_server: Server, kind: type[RedisCounter]) -> None:
         assert lease(counter, "n") is True
         write(counter, b"data")
         assert read(counter) is not None
+        fleet(counter)
+        assert look(counter, *charges) is not None
         own_server.do("EVAL", "for _, key in ipairs(redis.call('KEYS', '*:l:*')) do redis.call('DEL', key) end", 0)
     assert counter.store.report().losses == 0
     counter.close()
@@ -76,6 +86,7 @@ def test_what_more_a_cluster_needs(kind: type[RedisCounter]) -> None:
         counter = kind(cluster, url=login(cluster, *more).replace("redis:", "redis+cluster:").removesuffix("/0"))
         assert counter.run(counter.store.check()) is True
         assert len(all_of_it(counter)) == 2
+        fleet(counter)
         counter.close()
 
 

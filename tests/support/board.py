@@ -13,8 +13,9 @@ from typing import Any
 import attrs
 
 from routerkit.core.effects import Ask, Script, Step
-from routerkit.core.fleet import Blob, Hint, News
-from routerkit.core.limits import Counting
+from routerkit.core.entries import PARTS, Added, Entry, Page
+from routerkit.core.fleet import Blob, Hint, News, Taken
+from routerkit.core.limits import Charge, Counting
 from tests.support.virtual import VirtualRuntime
 
 _SCRIPT = Script("question", "", "")
@@ -46,6 +47,20 @@ class BoardServer:
         """By scope: the holder's token, until when."""
         self.blobs: dict[str, tuple[bytes, float, float]] = {}
         """By name: the data, when they were written, until when they are kept."""
+        self.ahead = 0.0
+        """Seconds by which its time of day is ahead of everybody else's."""
+        self.days: dict[int, dict[str, tuple[int, ...]]] = {}
+        """By day: numbers by name."""
+        self.unreadable = 0
+        """What stands among a day's first part and is no entry."""
+        self.tellers: dict[str, int] = {}
+        """The number of the last that each told."""
+        self.limits: dict[tuple[str, str], Taken] = {}
+        """What is used, by owner and name."""
+
+    @property
+    def today(self) -> int:
+        return int((self.runtime.wall() + self.ahead) // 86_400)
 
     def perform(self, question: Ask) -> Any:
         assert isinstance(question, Question)
@@ -87,6 +102,28 @@ class BoardServer:
         data, written, until = self.blobs.get(name, (b"", 0.0, 0.0))
         return Blob(data, self.runtime.now - written) if until > self.runtime.now else None
 
+    def tell(self, teller: str, number: int, day: int, entries: Sequence[Entry]) -> Added:
+        if number <= self.tellers.get(teller, 0):
+            return Added(True, self.today)
+        if day != self.today:
+            return Added(False, self.today)
+        self.tellers[teller] = number
+        kept = self.days.setdefault(day, {})
+        for name, numbers in entries:
+            together = max if name.startswith("m/") else _plus
+            known = kept.get(name, (0,) * len(numbers))
+            kept[name] = tuple(together(pair) for pair in zip(known, numbers, strict=True))
+        return Added(True, self.today)
+
+    def page(self, day: int, part: int) -> Page:
+        kept = self.days.get(day, {})
+        entries = [Entry(name, numbers) for name, numbers in kept.items() if len(name) % PARTS == part]
+        return Page(self.today, entries, self.unreadable if part == 0 else 0)
+
+
+def _plus(pair: tuple[int, int]) -> int:
+    return sum(pair)
+
 
 class MemoryBoard:
     """One process's :class:`routerkit.core.fleet.Board`."""
@@ -102,6 +139,8 @@ class MemoryBoard:
         self._tokens: dict[str, str] = {}
         self._releases: list[tuple[str, str]] = []
         """To be told with what is asked next."""
+        self._count += 1
+        self.teller = f"{id(self)}-{self._count}"
 
     def name(self, scope: str) -> str:
         self.names += 1
@@ -143,6 +182,20 @@ class MemoryBoard:
             self._server.blobs[name] = (data, now, now + seconds)
 
         yield from self._ask(f"write {name}", write)
+
+    def tell(self, number: int, day: int, entries: Sequence[Entry]) -> Counting[Added | None]:
+        what, teller = f"tell {number}", self.teller
+        return (yield from self._ask(what, lambda: self._server.tell(teller, number, day, entries)))
+
+    def page(self, day: int, part: int) -> Counting[Page | None]:
+        return (yield from self._ask(f"page {day} {part}", lambda: self._server.page(day, part)))
+
+    def look(self, owner: str, charges: Sequence[Charge]) -> Counting[tuple[float, list[Taken]] | None]:
+        def look() -> tuple[float, list[Taken]]:
+            now, limits = self._server.runtime.wall() + self._server.ahead, self._server.limits
+            return now, [limits.get((owner, charge.name), Taken(0, 0, 0)) for charge in charges]
+
+        return (yield from self._ask(f"look {owner} {len(charges)}", look))
 
     def _ask(self, what: str, perform: Callable[[], Any]) -> Counting[Any]:
         def answered() -> Any:
