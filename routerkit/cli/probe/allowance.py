@@ -23,12 +23,15 @@ class Allowance:
         self._aside = ZERO
 
     def fits(self, worst: Decimal | None) -> bool:
-        """Whether so much may be spent, whatever becomes of all that is under way. ``None``: nobody can tell how much."""
+        """Whether so much may be spent, whatever becomes of all that is under way. ``None``: nobody can tell how much.
+
+        Once more is spent than may be, not even what should cost nothing: a gateway has charged more than its catalogue says.
+        """
         if self.limit is None:
             return True
         if worst is None:
             return False
-        return not worst or EXACT.add(EXACT.add(self.spent, self._aside), worst) <= self.limit
+        return EXACT.add(EXACT.add(self.spent, self._aside), worst) <= self.limit
 
     def set_aside(self, worst: Decimal | None) -> None:
         self._aside = EXACT.add(self._aside, worst or ZERO)

@@ -11,6 +11,7 @@ import click
 from routerkit.cli import options
 from routerkit.cli.filters import filters, filters_of
 from routerkit.cli.options import Shared
+from routerkit.cli.stdin import prompt_text
 from routerkit.types.policy import Timeouts
 
 _USD = re.compile(r"\$?([0-9]{1,9}(?:\.[0-9]{0,9})?|\.[0-9]{1,9})")
@@ -113,7 +114,7 @@ def probe(context: click.Context, /, **given: Any) -> None:
     timeout: Timeouts | None = given.pop("timeout")
     own = {name: given.pop(name) for name in _OWN}
     if own["prompt"] is not None:
-        own["prompt"] = options.prompt_text(own["prompt"])
+        own["prompt"] = prompt_text(own["prompt"])
     own["models"] = split(own["models"])
     code = Run(shared, Wish(timeout=timeout, filters=filters_of(**given), **own))()
     if code:

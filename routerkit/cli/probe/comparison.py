@@ -10,7 +10,8 @@ import attrs
 
 from routerkit.cli.probe.sample import Sample
 from routerkit.cli.probe.summary import Row, Summary
-from routerkit.cli.probe.words import dollars, in_words, lasting, per_million, percent
+from routerkit.cli.probe.words import dollars, in_words, per_million, percent
+from routerkit.cli.render import seconds
 from routerkit.types.usage import EXACT
 
 MORE = 1.25
@@ -57,7 +58,7 @@ def shown(value: Value) -> str:
         return f"{per_million(value[0])} in, {per_million(value[1])} out"
     if isinstance(value, str):
         return in_words(value)
-    return "-" if value is None else lasting(value)
+    return "-" if value is None else seconds(value)
 
 
 def _line(change: Change, several: bool) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
@@ -81,9 +82,9 @@ class Folder:
         return path
 
     @contextmanager
-    def logged(self) -> Iterator[None]:
-        """What the library and the sweep log goes into the folder too, line by line."""
-        handler = logging.FileHandler(self.path / LOG, encoding="utf-8", errors="backslashreplace")
+    def logged(self, tell: Callable[[str], object]) -> Iterator[None]:
+        """What the library and the sweep log goes into the folder too, line by line. ``tell``: who hears when that ends early."""
+        handler = _Log(self.path / LOG, tell)
         handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(message)s"))
         log = logging.getLogger("routerkit")
         level = log.level
@@ -95,6 +96,31 @@ class Folder:
             log.removeHandler(handler)
             log.setLevel(level)
             handler.close()
+
+
+class _Log(logging.FileHandler):
+    """A disk that is full ends the log, not the sweep."""
+
+    def __init__(self, path: Path, tell: Callable[[str], object]) -> None:
+        super().__init__(path, encoding="utf-8", errors="backslashreplace")
+        self._tell = tell
+        self._ended = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not self._ended:
+            super().emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging calls it so
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+            return
+        self._ended = True
+        self._tell(one_line(f"{self.baseFilename} ends here: {error.strerror}"))
+
+    def close(self) -> None:
+        with suppress(OSError):  # what could not be written before still cannot
+            super().close()
 
 
 class _OneLine(logging.Formatter):

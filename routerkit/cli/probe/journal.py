@@ -1,11 +1,13 @@
 """``results.jsonl``: the head, then a sample a line, each on the disk before the sweep goes on.
 
-With ``--max-cost`` there are lines between them that say what a question may come to before it is put (``begun``), and after a
-crash what may have been spent without a sample (``lost``): so that a sweep that is resumed knows what it may still spend.
+Lines between them say when a question is put and what it can cost at most (``begun``), and what a try counts for that ended without
+a sample (``tried``). Each part of a sweep, after the first too, begins with a head: what was under way before it is lost. So a
+sweep that is resumed knows how it was asked for last, what it may still spend, and when it may ask again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from decimal import Decimal
@@ -15,10 +17,9 @@ from typing import Any
 import attrs
 import orjson
 
-from routerkit.cli.probe.sample import Head, Sample, amount
+from routerkit.cli.probe.sample import Head, Sample, added, amount, span
 from routerkit.cli.probe.schedule import Job
 from routerkit.types.route import Target
-from routerkit.types.usage import EXACT
 
 ZERO = Decimal(0)
 _FAR = 1 << 30
@@ -33,42 +34,55 @@ class Record:
     """What a journal holds."""
 
     head: Head | None = None
-    """``None``: nothing at all."""
+    """Of the last part, with the start of the first; ``None``: nothing at all."""
     samples: list[Sample] = attrs.field(factory=list)
-    lost: Decimal = ZERO
-    """USD that may have been spent on questions of which no sample tells."""
+    put: dict[str, float] = attrs.field(factory=dict)
+    """By gateway, when its last question was put, in Unix seconds."""
     size: int = 0
     """Bytes, without a last line that is torn."""
     whole: bool = True
     """Whether the last line has its end."""
-    _begun: dict[Job, Decimal] = attrs.field(factory=dict)
+    _lost: list[Decimal | None] = attrs.field(factory=list)
+    """USD of what had no sample when a part ended."""
+    _begun: dict[Job, Decimal | None] = attrs.field(factory=dict)
+    """USD of all tries, of what has no sample in this part."""
 
     @property
     def done(self) -> set[Job]:
         return {job_of(sample) for sample in self.samples}
 
     @property
-    def pending(self) -> Decimal:
-        """USD that what was under way at the end may have cost."""
-        total = ZERO
-        for worst in self._begun.values():
-            total = EXACT.add(total, worst)
-        return total
+    def unsettled(self) -> list[Decimal | None]:
+        """USD that each question may have cost of which no sample tells; ``None``: nobody can tell."""
+        return [cost for cost in (*self._lost, *self._begun.values()) if cost is None or cost]
 
     def enter(self, data: Any) -> None:
         """One line. Raises ValueError."""
-        if self.head is None:
-            self.head = Head.read(data)
+        if self.head is None or (isinstance(data, dict) and "version" in data):
+            self.open(Head.read(data))
         elif isinstance(data, dict) and "begun" in data:
-            job = _job(data["begun"])
-            self._begun[job] = EXACT.add(self._begun.get(job, ZERO), amount(data.get("at_most")))
-        elif isinstance(data, dict) and "lost" in data:
-            self.lost = EXACT.add(self.lost, amount(data["lost"]))
-            self._begun.clear()
+            self.begin(_job(data["begun"]), span(data.get("at")), _perhaps(data.get("at_most")))
+        elif isinstance(data, dict) and "tried" in data:
+            self.try_over(_job(data["tried"]), _perhaps(data.get("charged")))
         else:
-            sample = Sample.read(data)
-            self._begun.pop(job_of(sample), None)
-            self.samples.append(sample)
+            self.add(Sample.read(data))
+
+    def open(self, head: Head) -> None:
+        """A part begins."""
+        self.head = head if self.head is None else attrs.evolve(head, started=self.head.started)
+        self._lost += self._begun.values()
+        self._begun.clear()
+
+    def begin(self, job: Job, at: float, worst: Decimal | None) -> None:
+        self._begun[job] = added(self._begun.get(job, ZERO), worst)
+        self.put[job.target.gateway] = at
+
+    def try_over(self, job: Job, charged: Decimal | None) -> None:
+        self._begun[job] = charged
+
+    def add(self, sample: Sample) -> None:
+        self._begun.pop(job_of(sample), None)
+        self.samples.append(sample)
 
 
 def job_of(sample: Sample) -> Job:
@@ -77,8 +91,20 @@ def job_of(sample: Sample) -> Job:
 
 def _job(data: Any) -> Job:
     if not isinstance(data, dict) or not isinstance(data.get("round"), int):
-        raise ValueError("begun is no question")
+        raise ValueError("it names no question")
     return Job(Target(str(data.get("gateway")), str(data.get("model"))), data["round"])
+
+
+def _named(job: Job) -> dict[str, Any]:
+    return {"gateway": job.target.gateway, "model": job.target.model, "round": job.round}
+
+
+def _perhaps(value: Any) -> Decimal | None:
+    return None if value is None else amount(value)
+
+
+def _text(cost: Decimal | None) -> str | None:
+    return None if cost is None else format(cost, "f")
 
 
 def read(path: Path) -> tuple[Head, list[Sample]]:
@@ -166,22 +192,24 @@ class Journal:
             raise
 
     def begin(self, head: Head) -> None:
-        """Write the head, unless there is one; and what may have been spent without a trace."""
-        if self.record.head is None:
-            self.record.head = head
-            self._write(head.to_dict())
-        elif self.record.pending:
-            self._write({"lost": format(self.record.pending, "f")})
+        """Write the head of a part."""
+        self.record.open(head)
+        self._write(head.to_dict())
 
     def write(self, sample: Sample) -> None:
         """It is on the disk when this returns. Raises OSError."""
-        self.record.samples.append(sample)
+        self.record.add(sample)
         self._write(sample.to_dict())
 
-    def begun(self, job: Job, worst: Decimal) -> None:
-        """A question that can cost so much, in USD, is about to be put."""
-        question = {"gateway": job.target.gateway, "model": job.target.model, "round": job.round}
-        self._write({"begun": question, "at_most": format(worst, "f")})
+    def begun(self, job: Job, at: float, worst: Decimal | None) -> None:
+        """A question is about to be put, at this moment (Unix seconds), that can cost so much (USD; ``None``: nobody can tell)."""
+        self.record.begin(job, at, worst)
+        self._write({"begun": _named(job), "at": at, "at_most": _text(worst)})
+
+    def tried(self, job: Job, charged: Decimal | None) -> None:
+        """A try is over, without a sample; all tries of the question in this part count for so much."""
+        self.record.try_over(job, charged)
+        self._write({"tried": _named(job), "charged": _text(charged)})
 
     def close(self) -> None:
         """Harmless when closed. Others may write then."""
@@ -193,9 +221,16 @@ class Journal:
         self._append(orjson.dumps(document) + b"\n")
 
     def _append(self, data: bytes) -> None:
-        while data:
-            data = data[os.write(self._file, data) :]
-        os.fsync(self._file)
+        """All of it, or nothing where the disk is full."""
+        size = os.fstat(self._file).st_size
+        try:
+            while data:
+                data = data[os.write(self._file, data) :]
+            os.fsync(self._file)
+        except OSError as error:
+            with contextlib.suppress(OSError):  # else the next part cuts it off
+                os.ftruncate(self._file, size)
+            raise OSError(error.errno, error.strerror, str(self.path)) from None
 
 
 def _opened(path: Path, *, resume: bool) -> int:

@@ -17,8 +17,9 @@ Value: TypeAlias = "str | float | bool | None"
 _VOID = frozenset({"br", "col", "input", "link", "meta"})
 HALVES = dict.fromkeys(range(0xD800, 0xE000), "\ufffd")
 """For ``str.translate``: halves of characters, which cannot be encoded."""
-_TAMED = {**HALVES, 0x2028: " ", 0x2029: " "}
-"""And line ends that are none elsewhere."""
+_TURNS = dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A)), "")
+_TAMED = {**HALVES, **_TURNS, 0x2028: " ", 0x2029: " "}
+"""And line ends that are none elsewhere, and what turns the direction of all that follows."""
 
 
 class Markup(str):

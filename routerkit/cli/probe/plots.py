@@ -11,7 +11,8 @@ from typing import TypeAlias
 from routerkit.cli.probe.axes import Log, across, grid, moment, numbers, upright, word
 from routerkit.cli.probe.markup import Markup, joined, tag
 from routerkit.cli.probe.summary import Row, Spread, Summary
-from routerkit.cli.probe.words import dollars, lasting
+from routerkit.cli.probe.words import dollars
+from routerkit.cli.render import seconds
 
 FEW = 40
 """Models up to which each gets a line with its name; beyond, each is a brick of a histogram."""
@@ -35,8 +36,8 @@ Placed: TypeAlias = tuple[int, Row]
 def told(row: Row) -> Markup:
     """A model's figures in a line, for whoever points at it."""
     parts = [row.model]
-    parts += [f"first token {lasting(row.first_token)}"] if row.first_token is not None else []
-    parts += [f"total {lasting(row.duration)}"] if row.duration is not None else []
+    parts += [f"first token {seconds(row.first_token)}"] if row.first_token is not None else []
+    parts += [f"total {seconds(row.duration)}"] if row.duration is not None else []
     parts += [f"{row.tokens_per_second:,.0f} tokens/s"] if row.tokens_per_second is not None else []
     parts += [f"{dollars(row.cost)} an answer"] if row.cost is not None else []
     return tag("title", " · ".join(parts))
@@ -160,7 +161,7 @@ def _percentiles(spread: Spread | None, axis: Log, ends: tuple[float, float], y:
 def _legend(name: str, class_: str, spread: Spread | None) -> Markup:
     """What a mark stands for, and the figures of all."""
     mark = tag("svg", _SIGNS[class_], class_="sign", width=14, height=14, aria_hidden="true")
-    told = "not known" if spread is None else f"median {lasting(spread.p50)} · p95 {lasting(spread.p95)}"
+    told = "not known" if spread is None else f"median {seconds(spread.p50)} · p95 {seconds(spread.p95)}"
     return tag("p", mark, tag("b", name), " ", told, class_="legend")
 
 
@@ -171,4 +172,4 @@ _SIGNS = {
 
 
 def _time(value: float | None) -> str:
-    return "–" if value is None else lasting(value)
+    return "–" if value is None else seconds(value)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from routerkit.cli.probe.sample import Sample
 from routerkit.cli.probe.schedule import Put
-from routerkit.cli.probe.words import counted, in_words, lasting
+from routerkit.cli.probe.words import counted, in_words
 from routerkit.cli.render import money, seconds
 from routerkit.cli.terminal import Output, one_line
 from routerkit.types.usage import EXACT
@@ -49,8 +49,8 @@ def line_of(sample: Sample, *, several: bool, rounds: int) -> str:
         return one_line(f"failed  {sample.model}{where}{turn}: {in_words(sample.cause)}{status}{waited}")
     parts = [f"ok      {sample.model}{where}{turn}"]
     if sample.first_token is not None:
-        parts.append(f"first token {lasting(sample.first_token)}")
-    parts.append(lasting(sample.duration))
+        parts.append(f"first token {seconds(sample.first_token)}")
+    parts.append(seconds(sample.duration))
     if sample.tokens_per_second is not None:
         parts.append(f"{sample.tokens_per_second:,.0f} tokens/s")
     if sample.completion_tokens is not None:
@@ -154,7 +154,7 @@ class Progress:
 
     def _made(self) -> Bar:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn
         from rich.progress import Progress as Bar
         from rich.table import Column
         from rich.text import Text
@@ -165,6 +165,13 @@ class Progress:
             def render(column, task: Task) -> Text:  # noqa: ARG002, N805
                 return Text(f"{time_left(self._ends - self._now())} left")
 
+        class Words(ProgressColumn):
+            """What is cut off where the terminal is narrow."""
+
+            def render(column, task: Task) -> Text:  # noqa: N805
+                text = f"· {task.fields['totals']} · {task.fields['current']}"
+                return Text(text, no_wrap=True, overflow="ellipsis")
+
         console = Console(
             file=sys.stderr,
             force_terminal=True,
@@ -173,17 +180,11 @@ class Progress:
             emoji=False,
             highlight=False,
         )
-        words = [
-            TextColumn(
-                "· {task.fields[" + name + "]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")
-            )
-            for name in ("totals", "current")
-        ]
         return Bar(
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            Left(),
-            *words,
+            BarColumn(bar_width=20 if console.width >= 100 else 8, table_column=Column(no_wrap=True)),
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
+            Left(table_column=Column(no_wrap=True)),
+            Words(),
             console=console,
             transient=True,
             refresh_per_second=4,

@@ -20,10 +20,10 @@ from routerkit.cli.probe.markup import HALVES, Markup, joined, tag
 from routerkit.cli.probe.plots import latency
 from routerkit.cli.probe.sample import Head, Sample
 from routerkit.cli.probe.scatter import prices_and_speed
-from routerkit.cli.probe.summary import Row, Spread, Summary, of_the_free
+from routerkit.cli.probe.summary import Row, Spread, Summary, of_the_free, of_the_unsettled
 from routerkit.cli.probe.table import models_table
-from routerkit.cli.probe.words import counted, dollars, in_words, lasting, percent
-from routerkit.cli.render import MILLION
+from routerkit.cli.probe.words import counted, dollars, in_words, percent
+from routerkit.cli.render import MILLION, seconds
 
 LISTED = 8
 CHANGED = 4
@@ -115,7 +115,7 @@ def _header(head: Head, samples: Sequence[Sample], summary: Summary) -> Markup:
     gateways = ", ".join(head.gateways) or "no gateway"
     facts = [
         f"asked of {counted(len(summary.models), 'model')} of {gateways}{often}",
-        f"{_moment(head.started)}, took {lasting(end - head.started)}" if samples else _moment(head.started),
+        f"{_moment(head.started)}, took {seconds(max(0.0, end - head.started))}" if samples else _moment(head.started),
         f"routerkit {head.routerkit}" if head.routerkit else "",
     ]
     options = {"prompt": head.prompt, "rounds": head.repeat, **head.options}
@@ -146,6 +146,7 @@ def _key_figures(summary: Summary) -> Markup:
     untested = f"{counted(summary.untested, 'question')} not put" if summary.untested else ""
     rate = summary.tokens_per_second
     unknown = f"{counted(summary.cost_unknown, 'cost')} unknown" if summary.cost_unknown else ""
+    unsettled = f"{counted(summary.unsettled, 'question')} not settled" if summary.unsettled else ""
     tokens = f"{summary.prompt_tokens:,} → {summary.completion_tokens:,} tokens"
     share = "–" if summary.success_rate is None else f"{percent(summary.success_rate)} of {summary.tested:,}"
     return tag(
@@ -165,7 +166,7 @@ def _key_figures(summary: Summary) -> Markup:
             "–" if rate is None else f"{rate.p50:,.0f}",
             "not known" if rate is None else f"median · best {rate.max:,.0f}",
         ),
-        _figure("Total cost", _roughly(summary.total_cost), unknown, tokens),
+        _figure("Total cost", _roughly(summary.total_cost), unknown, unsettled, tokens),
         class_="figures",
     )
 
@@ -181,7 +182,7 @@ def _figure(name: str, value: str, *notes: str, class_: str | None = None) -> Ma
 
 
 def _median(spread: Spread | None) -> tuple[str, str]:
-    return ("–", "not known") if spread is None else (lasting(spread.p50), f"median · p95 {lasting(spread.p95)}")
+    return ("–", "not known") if spread is None else (seconds(spread.p50), f"median · p95 {seconds(spread.p95)}")
 
 
 def _best(summary: Summary) -> Markup:
@@ -189,11 +190,11 @@ def _best(summary: Summary) -> Markup:
         return Markup("")
     note = of_the_free(summary)
     fastest = [
-        (row, lasting(row.first_token or 0.0), "" if row.duration is None else f"total {lasting(row.duration)}")
+        (row, seconds(row.first_token or 0.0), "" if row.duration is None else f"total {seconds(row.duration)}")
         for row in summary.fastest
     ]
     cheapest = [
-        (row, dollars(row.cost), "" if row.first_token is None else f"first token {lasting(row.first_token)}")
+        (row, dollars(row.cost), "" if row.first_token is None else f"first token {seconds(row.first_token)}")
         for row in summary.cheapest
     ]
     return tag(
@@ -225,6 +226,11 @@ def _ranking(entries: Sequence[tuple[Row, str, str]], several: bool, empty: str)
 
 
 def _failures(summary: Summary) -> Markup:
+    note = of_the_unsettled(summary)
+    return joined([_causes(summary), tag("p", f"Not settled: {note}.", class_="aside") if note else ""])
+
+
+def _causes(summary: Summary) -> Markup:
     if not summary.causes:
         return tag("p", "Nothing failed." if summary.tested else "No question was put.", class_="empty")
     most = max(summary.causes.values())

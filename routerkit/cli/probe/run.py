@@ -18,8 +18,8 @@ import orjson
 from routerkit import __version__
 from routerkit.cli.endings import exit_code
 from routerkit.cli.probe import journal
-from routerkit.cli.probe.allowance import ZERO, Allowance
-from routerkit.cli.probe.choice import Choice, choose
+from routerkit.cli.probe.allowance import Allowance
+from routerkit.cli.probe.choice import Choice, choose, total
 from routerkit.cli.probe.folder import DOCUMENT, REPORT, Folder
 from routerkit.cli.probe.interrupts import Interrupts
 from routerkit.cli.probe.journal import JournalError, Record
@@ -28,8 +28,8 @@ from routerkit.cli.probe.sample import Head, Sample
 from routerkit.cli.probe.schedule import MAX_WAIT, Job, Schedule
 from routerkit.cli.probe.sweep import Question, Stop, Sweep, first_code
 from routerkit.cli.probe.wish import Wish
+from routerkit.cli.probe.words import counted
 from routerkit.cli.terminal import Output, one_line
-from routerkit.types.usage import EXACT
 
 if TYPE_CHECKING:
     from routerkit.async_client import AsyncClient
@@ -113,13 +113,16 @@ class Run:
         bar = not self._shared.verbose
         try:
             with (
-                self._folder.logged(),
+                self._folder.logged(self._stderr.line),
                 Progress(self._stderr, clock.monotonic, several=several, rounds=wish.repeat or 1, bar=bar) as progress,
             ):
                 record = written.record
                 allowance = Allowance(wish.max_cost, self._spent(record))
                 written.begin(self._head(client.settings))
                 schedule = self._schedule(client.settings, choice, record.done)
+                for gateway, delay in wish.delays(client.settings).items():  # the part before has asked it too
+                    rest = record.put.get(gateway, 0.0) + delay - clock.wall()
+                    schedule.hold(gateway, clock.monotonic() + min(max(0.0, rest), delay))
                 progress.follow(schedule, record.samples)
                 asked = {each.target: each for each in choice.asked}
                 log.info("%d questions to %d models; %d are done", schedule.total, len(asked), len(record.samples))
@@ -139,14 +142,13 @@ class Run:
 
     def _spent(self, record: Record) -> Decimal:
         """USD. Raises UsageError where a limit is to be kept and nobody can tell."""
-        total = EXACT.add(record.lost, record.pending)
-        for sample in record.samples:
-            if sample.charged is None and self._wish.max_cost is not None:
-                raise click.UsageError(
-                    f"--max-cost: nobody can tell what the part before has cost ({sample.model}); begin anew with --out"
-                )
-            total = EXACT.add(total, sample.charged or ZERO)
-        return total
+        spent, unknown = total([*(sample.charged for sample in record.samples), *record.unsettled])
+        if unknown and self._wish.max_cost is not None:
+            questions = counted(unknown, "question")
+            raise click.UsageError(
+                f"--max-cost: nobody can tell what the part before has cost ({questions}); begin anew with --out"
+            )
+        return spent
 
     def _head(self, settings: Settings) -> Head:
         return Head(
@@ -192,11 +194,9 @@ class Run:
         from routerkit.cli.probe.summary import Summary
 
         assert record.head is not None  # noqa: S101 - it was begun
-        head, samples = (
-            attrs.evolve(record.head, repeat=max(record.head.repeat, self._wish.repeat or 1)),
-            record.samples,
-        )
-        summary = Summary.of(samples, untested=len(self._stops))
+        samples = record.samples
+        head = attrs.evolve(record.head, repeat=max([record.head.repeat, *(sample.round for sample in samples)]))
+        summary = Summary.of(samples, untested=len(self._stops), unsettled=record.unsettled)
         comparison = None if self._before is None else Comparison.of(self._before, samples)
         document = {**results_document(head, samples, summary, comparison), "untested": self._untested()}
         self._folder.write(DOCUMENT, orjson.dumps(document, option=orjson.OPT_INDENT_2).decode() + "\n")

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import attrs
 
 from routerkit.cli.terminal import one_line
+from routerkit.types.usage import EXACT
 
 VERSION = 1
 """Of the format of both."""
@@ -134,13 +135,15 @@ def _flag(value: Any) -> bool:
     return value
 
 
-def _whole(value: Any) -> int:
+def whole(value: Any) -> int:
+    """A count. Raises ValueError."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ValueError("is no count")
     return value
 
 
-def _seconds(value: Any) -> float:
+def span(value: Any) -> float:
+    """Seconds, from 0 on. Raises ValueError."""
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value) or value < 0:
         raise ValueError("is no number of seconds")
     return float(value)
@@ -155,6 +158,11 @@ def amount(value: Any) -> Decimal:
     if not found.is_finite():
         raise ValueError("is no amount")
     return found
+
+
+def added(one: Decimal | None, other: Decimal | None) -> Decimal | None:
+    """The sum; ``None``, unknown, where either is."""
+    return None if one is None or other is None else EXACT.add(one, other)
 
 
 def _names(value: Any) -> tuple[str, ...]:
@@ -172,8 +180,8 @@ def _object(value: Any) -> dict[str, Any]:
 _HOW: dict[str, Any] = {
     "str": _text,
     "bool": _flag,
-    "int": _whole,
-    "float": _seconds,
+    "int": whole,
+    "float": span,
     "Decimal": amount,
     "tuple[str, ...]": _names,
     "Mapping[str, Any]": _object,

@@ -67,7 +67,7 @@ def prices_and_speed(summary: Summary) -> Markup:
         *(_dot(point, point in best) for point in sorted(points, key=lambda point: point in best)),
         *_labels(_named(points, best)),
         *(numbers(prices, _HEIGHT + 17, start) if start < 1 else ()),
-        word("$0", across(max(0, start - 0.01) / 2), _HEIGHT + 17) if start else "",
+        word("$0", across(max(0, start - 0.01) / 2), _HEIGHT + 17, "tick zero") if start else "",
         width="100%",
         height=_HEIGHT + 22,
         role="img",

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from routerkit.cli.probe.sample import Sample
-from routerkit.cli.probe.words import counted, dollars, in_words, lasting, percent
-from routerkit.cli.render import add_row, new_table
+from routerkit.cli.probe.words import counted, dollars, in_words, percent
+from routerkit.cli.render import add_row, new_table, seconds
 from routerkit.types.usage import EXACT
 
 if TYPE_CHECKING:
@@ -170,6 +170,12 @@ class Summary:
     """USD, exactly: the sum of the costs that are known."""
     cost_unknown: int
     """Answers whose cost is not known, and so not in ``total_cost``."""
+    unsettled: int
+    """Questions that may be charged beside that: they failed, at first or at last, or broke off without a sample."""
+    unsettled_cost: Decimal
+    """USD that these may cost at most, beside ``total_cost``."""
+    unsettled_unknown: int
+    """Those of them of which nobody can tell."""
     prompt_tokens: int
     completion_tokens: int
     """Sums of what is known."""
@@ -185,8 +191,9 @@ class Summary:
     """By the cost of an answer, the faster one first where that is equal; a cost that is not known is never cheap."""
 
     @classmethod
-    def of(cls, samples: Sequence[Sample], untested: int = 0) -> Summary:
-        """Of samples in the order in which they were taken."""
+    def of(cls, samples: Sequence[Sample], untested: int = 0, unsettled: Sequence[Decimal | None] = ()) -> Summary:
+        """Of samples in the order in which they were taken. ``unsettled``: USD that questions may cost that have no sample."""
+        charges = [*(cost for sample in samples for cost in _besides(sample)), *unsettled]
         answers = [sample for sample in samples if sample.ok]
         rows = rows_of(samples)
         with_cost = [(row.cost, row) for row in rows if row.cost is not None]
@@ -201,6 +208,9 @@ class Summary:
             tokens_per_second=Spread.of(sample.tokens_per_second for sample in answers),
             total_cost=_sum(sample.cost for sample in samples),
             cost_unknown=sum(sample.cost is None for sample in answers),
+            unsettled=len(charges),
+            unsettled_cost=_sum(charges),
+            unsettled_unknown=sum(cost is None for cost in charges),
             prompt_tokens=sum(sample.prompt_tokens or 0 for sample in samples),
             completion_tokens=sum(sample.completion_tokens or 0 for sample in samples),
             mocked=sum(sample.mock for sample in answers),
@@ -232,7 +242,8 @@ class Summary:
         del values["models"]
         for name in ("first_token", "duration", "tokens_per_second"):
             values[name] = values[name] and values[name].to_dict()
-        values["total_cost"] = format(self.total_cost, "f")
+        for name in ("total_cost", "unsettled_cost"):
+            values[name] = format(values[name], "f")
         values["causes"] = dict(self.causes)
         values["fastest"] = [_figure(row, "first_token") for row in self.fastest]
         values["cheapest"] = [_figure(row, "cost") for row in self.cheapest]
@@ -271,6 +282,23 @@ def of_the_free(summary: Summary) -> str:
     least = summary.cheapest_paid
     others = f"; of the others, {least.named(summary.several)} cost least: {dollars(least.cost)}" if least else ""
     return f"{counted(summary.free, 'model')} answered for nothing{others}"
+
+
+def of_the_unsettled(summary: Summary) -> str:
+    """What may be charged beside the total cost; else empty."""
+    if not summary.unsettled:
+        return ""
+    unknown = f", and nobody can tell for {summary.unsettled_unknown:,}" if summary.unsettled_unknown else ""
+    return f"at most {dollars(summary.unsettled_cost)}{unknown}: {counted(summary.unsettled, 'question')} that failed or broke off"
+
+
+def _besides(sample: Sample) -> Iterator[Decimal | None]:
+    """What a question may be charged for beside the cost of its answer, if for anything; ``None``: nobody can tell how much."""
+    if sample.ok and sample.cost is None:
+        return
+    rest = None if sample.charged is None else EXACT.subtract(sample.charged, sample.cost or Decimal(0))
+    if rest is None or rest > 0:
+        yield rest
 
 
 def _counted(failures: Iterable[Sample]) -> dict[str, int]:
@@ -326,6 +354,8 @@ def _key_figures(summary: Summary) -> Table:
     add_row(table, "failed", f"{summary.failed:,}")
     add_row(table, "success rate", "-" if summary.success_rate is None else percent(summary.success_rate))
     add_row(table, "total cost", dollars(summary.total_cost) + cost)
+    if note := of_the_unsettled(summary):
+        add_row(table, "not settled", note)
     add_row(table, "tokens", f"{summary.prompt_tokens:,} in, {summary.completion_tokens:,} out")
     if summary.mocked:
         add_row(table, "mocked", f"{summary.mocked:,}: dev mode made these answers up, no model was asked")
@@ -338,7 +368,7 @@ def _spreads(times: Mapping[str, Spread | None], rate: Spread | None) -> Table:
     table.add_column("of the answers", style="bold")
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
-    rows: list[tuple[str, Spread | None, Callable[[float], str]]] = [(name, of, lasting) for name, of in times.items()]
+    rows: list[tuple[str, Spread | None, Callable[[float], str]]] = [(name, of, seconds) for name, of in times.items()]
     for name, spread, shown in [*rows, ("tokens/s", rate, lambda value: f"{value:,.0f}")]:
         if spread is not None:
             add_row(table, name, *(shown(getattr(spread, each)) for each in names))
@@ -364,6 +394,6 @@ def _best(title: str, rows: Sequence[Row], several: bool) -> Table:
     for name in ("first token", "total", "cost"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        times = ("-" if value is None else lasting(value) for value in (row.first_token, row.duration))
+        times = ("-" if value is None else seconds(value) for value in (row.first_token, row.duration))
         add_row(table, row.named(several), *times, dollars(row.cost))
     return table

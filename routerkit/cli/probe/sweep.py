@@ -16,7 +16,7 @@ import attrs
 from routerkit.cli.endings import exit_code
 from routerkit.cli.probe import measure
 from routerkit.cli.probe.allowance import ZERO, Allowance
-from routerkit.cli.probe.sample import Sample
+from routerkit.cli.probe.sample import Sample, added
 from routerkit.cli.probe.schedule import Job, Put, Schedule
 from routerkit.cli.render import money
 from routerkit.cli.terminal import one_line
@@ -101,7 +101,8 @@ class Writer(Protocol):
     """Who keeps samples; see :class:`routerkit.cli.probe.journal.Journal`."""
 
     def write(self, sample: Sample) -> None: ...
-    def begun(self, job: Job, worst: Decimal) -> None: ...
+    def begun(self, job: Job, at: float, worst: Decimal | None) -> None: ...
+    def tried(self, job: Job, charged: Decimal | None) -> None: ...
 
 
 class Sweep:
@@ -179,11 +180,9 @@ class Sweep:
         return self._allowance.fits(self._asked[job.target].worst)
 
     async def _put(self, put: Put) -> None:
-        asked = self._asked[put.job.target]
-        if self._allowance.limit is not None and asked.worst:
-            self._writer.begun(put.job, asked.worst)
+        asked, at = self._asked[put.job.target], self._clock.wall()
+        self._writer.begun(put.job, at, asked.worst)
         self._watch.started(put)
-        at = self._clock.wall()
         try:
             completion, pieces = await self._ask(put.job.target)
         except ConfigurationError:
@@ -211,10 +210,9 @@ class Sweep:
         billed = sum(attempt.billing is not Billing.NONE for attempt in in_vain)
         charged: Decimal | None = cost if answered and cost is not None else (asked.worst if answered else ZERO)
         for _ in range(billed):
-            charged = None if charged is None or asked.worst is None else EXACT.add(charged, asked.worst)
+            charged = added(charged, asked.worst)
         self._allowance.settle(asked.worst, charged)
-        before = self._charged.pop(put.job, ZERO)
-        return None if charged is None or before is None else EXACT.add(before, charged)
+        return added(self._charged.pop(put.job, ZERO), charged)
 
     def _record(self, put: Put, sample: Sample, *, sent: bool = True) -> None:
         self._writer.write(sample)
@@ -234,16 +232,17 @@ class Sweep:
             pause = held = max(pause, held)
         if pause is not None and self.schedule.may_wait(put, pause):
             self._charged[put.job] = charged
+            self._writer.tried(put.job, charged)
             self._put_off(put, pause, held, error, sent=attempt is not None)
             return
         stop = Stop(one_line(str(error)), exit_code(error))
         long = pause is not None and not self.schedule.may_ever_wait(pause)
         refused = attempt is not None and attempt.verdict.action is Action.NEXT_KEY
         if refused or (attempt is None and held is not None and long):
-            self._give_up(put, stop, sent=attempt is not None)
+            self._give_up(put, charged, stop, sent=attempt is not None)
             self._end(put.job.target.gateway, stop)
         elif attempt is None and (long or pause is None) and _of_account(error):
-            self._give_up(put, stop, sent=False)
+            self._give_up(put, charged, stop, sent=False)
         else:
             self._record(put, measure.failed(put, at, error, asked.model, charged), sent=attempt is not None)
             if attempt is not None:
@@ -279,7 +278,8 @@ class Sweep:
         else:
             self._vain.pop(gateway, None)
 
-    def _give_up(self, put: Put, stop: Stop, *, sent: bool) -> None:
+    def _give_up(self, put: Put, charged: Decimal | None, stop: Stop, *, sent: bool) -> None:
+        self._writer.tried(put.job, charged)
         self.schedule.finish(put, self._clock.monotonic(), sent=sent)
         self.stops[put.job] = stop
         log.warning("%s: not tested: %s", put.job.target, stop.reason)
@@ -301,6 +301,8 @@ class Sweep:
         if worst is None:
             return Stop("nobody can tell what it may cost, and --max-cost is to be kept", 6)
         left = EXACT.subtract(self._allowance.limit or ZERO, self._allowance.spent)
+        if left < 0:
+            return Stop(f"{money(self._allowance.spent)} may be spent already, more than --max-cost", 6)
         return Stop(f"it may cost more than the {money(left)} that --max-cost leaves", 6)
 
 

@@ -11,8 +11,8 @@ from routerkit.cli.probe.axes import Log, moment
 from routerkit.cli.probe.markup import Markup, Value, joined, tag
 from routerkit.cli.probe.plots import bar, speed_axis
 from routerkit.cli.probe.summary import Row, Summary
-from routerkit.cli.probe.words import dollars, in_words, lasting, per_million
-from routerkit.cli.render import MILLION
+from routerkit.cli.probe.words import dollars, in_words, per_million
+from routerkit.cli.render import MILLION, seconds
 
 _DECIMALS = 7
 """Of a cost in the table: so many show two digits of the cheapest answers there are."""
@@ -126,7 +126,7 @@ def _verdict(row: Row) -> Markup:
 
 
 def _time(class_: str, value: float | None) -> Markup:
-    return _number(class_, "" if value is None else lasting(value), value)
+    return _number(class_, "" if value is None else seconds(value), value)
 
 
 def _speed(row: Row) -> Markup:

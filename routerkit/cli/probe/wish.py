@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import attrs
 import click
 
-from routerkit.cli.probe.sample import Head, amount
+from routerkit.cli.probe.sample import Head, amount, span, whole
 from routerkit.cli.probe.schedule import MAX_WAIT
 from routerkit.errors import ConfigurationError
 from routerkit.types.gateway import is_loopback
@@ -100,11 +100,11 @@ def _before(head: Head) -> dict[str, Any]:
             **_usual(),
             "prompt": head.prompt,
             "models": tuple(str(each) for each in told.get("models") or ()),
-            "filters": cast("ModelFilters", dict(told.get("filters") or {})),
+            "filters": _filters(told.get("filters") or {}),
             "delay": _number(told, "delay"),
-            "concurrency": int(_number(told, "concurrency") or 1),
+            "concurrency": max(1, whole(told.get("concurrency", 1))),
             "repeat": head.repeat,
-            "max_tokens": None if told.get("max_tokens") is None else int(told["max_tokens"]),
+            "max_tokens": None if told.get("max_tokens") is None else max(1, whole(told["max_tokens"])),
             "timeout": None if told.get("timeout") is None else Timeouts.of(_number(told, "timeout")),
             "max_wait": _number(told, "max_wait"),
             "max_cost": None if told.get("max_cost") is None else amount(told["max_cost"]),
@@ -118,7 +118,13 @@ def _before(head: Head) -> dict[str, Any]:
 
 def _number(told: Mapping[str, Any], name: str) -> float | None:
     value = told.get(name)
-    return None if value is None else float(value)
+    return None if value is None else span(value)
+
+
+def _filters(told: Any) -> ModelFilters:
+    if not isinstance(told, dict) or not told.keys() <= ModelFilters.__annotations__.keys():
+        raise ValueError("filters are not known")
+    return cast("ModelFilters", told)
 
 
 def _plain(value: Any) -> Any:

@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-from decimal import Context, Decimal
+from decimal import Decimal
 
-from routerkit.cli.render import MILLION, money, seconds
+from routerkit.cli.render import MILLION, money
 from routerkit.types.usage import EXACT
-
-_LEAST, _LITTLE, _MUCH = Decimal("1E-12"), Decimal("0.0001"), Decimal("1E+12")
-"""USD: what is less, or more, is written with an exponent, and with two digits what is less than little."""
 
 
 def dollars(amount: Decimal | None) -> str:
-    """USD for people, however little or much it is."""
-    if amount is None:
-        return "unknown"
-    size = abs(amount)
-    if size and not _LEAST <= size < _MUCH:
-        return f"${amount:.2e}"
-    return f"${Context(prec=2).plus(amount):f}" if 0 < size < _LITTLE else money(amount)
-
-
-def lasting(duration: float) -> str:
-    """Seconds for people: ``0.4 ms``, ``35 ms``, ``0.41 s``, ``12 s``, ``1 h 39 min``."""
-    if duration < 0.0995:
-        return f"{duration * 1000:.{0 if duration >= 0.00995 else 1}f} ms"
-    if duration < 119.5:
-        return seconds(duration)
-    minutes, rest = divmod(round(duration), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours:,} h {minutes} min" if hours else f"{minutes} min {rest} s"
+    """USD for people."""
+    return "unknown" if amount is None else money(amount)
 
 
 def per_million(per_token: Decimal | None) -> str:

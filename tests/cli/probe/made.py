@@ -83,6 +83,7 @@ measured = st.builds(
     duration=seconds,
     completion_tokens=st.none() | counts,
     cost=st.none() | amounts,
+    charged=st.none() | amounts,
     prompt_price=st.none() | amounts,
     completion_price=st.none() | amounts,
 )

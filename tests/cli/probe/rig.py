@@ -12,6 +12,7 @@ import attrs
 from routerkit import AsyncClient
 from routerkit.cli.probe.allowance import Allowance
 from routerkit.cli.probe.choice import Choice, choose
+from routerkit.cli.probe.journal import Record
 from routerkit.cli.probe.sample import Sample
 from routerkit.cli.probe.schedule import MAX_WAIT, Job, Put, Schedule
 from routerkit.cli.probe.sweep import Question, Stop, Sweep
@@ -38,7 +39,9 @@ class Rig:
     starts: list[tuple[float, str]] = attrs.field(factory=list)
     offs: list[tuple[str, float, str]] = attrs.field(factory=list)
     ends: list[tuple[str, str, int]] = attrs.field(factory=list)
-    lines: list[tuple[Job, Decimal]] = attrs.field(factory=list)
+    lines: list[tuple[Job, Decimal | None]] = attrs.field(factory=list)
+    record: Record = attrs.field(factory=Record)
+    """As a journal has it."""
     stops: dict[Job, Stop] = attrs.field(factory=dict)
     lasted: float = 0.0
     allowance: Allowance | None = None
@@ -117,11 +120,16 @@ class Rig:
 
     def write(self, sample: Sample) -> None:
         self.samples.append(sample)
+        self.record.add(sample)
         if self.on_sample is not None:
             self.on_sample(sample)
 
-    def begun(self, job: Job, worst: Decimal) -> None:
+    def begun(self, job: Job, at: float, worst: Decimal | None) -> None:
         self.lines.append((job, worst))
+        self.record.begin(job, at, worst)
+
+    def tried(self, job: Job, charged: Decimal | None) -> None:
+        self.record.try_over(job, charged)
 
     def started(self, put: Put) -> None:
         self.starts.append((self.clock.monotonic() - START, put.job.target.model))

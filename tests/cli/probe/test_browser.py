@@ -160,6 +160,26 @@ def test_on_a_phone_rows_are_cards(browser: Browser, report: str) -> None:
     assert browser.run("location.hash") == "#sort=cost"
 
 
+def test_on_a_phone_nothing_stands_on_something_else(browser: Browser, report: str, tmp_path: Path) -> None:
+    path, taken = tmp_path / "two.html", [*sweep(58), failure("z/down", "provider_unavailable", gateway="infron")]
+    path.write_text(page(HEAD, taken, Summary.of(taken), None), encoding="utf-8")
+    browser.open(path.as_uri(), width=390, height=800)
+    browser.run(
+        "window.box = each => each.getBoundingClientRect();"
+        "window.apart = (a, b) => a.right <= b.left || b.right <= a.left || a.bottom <= b.top || b.bottom <= a.top"
+    )
+    assert browser.run(
+        "[...document.querySelectorAll('.verdict')].every(v => box(v).right <= box(v.closest('tr')).right)"
+    )
+    assert browser.run(
+        "[...document.querySelectorAll('#models-table tbody tr')].every(tr => "
+        "box(tr.querySelector('.verdict')).bottom < box(tr.querySelector('td.first')).top)"
+    )
+    ticks = "[...document.querySelectorAll('#price .tick')].filter(each => getComputedStyle(each).display !== 'none').map(box)"
+    assert browser.run(f"{ticks}.every((a, i, all) => all.every((b, j) => i === j || apart(a, b)))")
+    browser.requests[:] = [report]
+
+
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_it_can_be_seen(browser: Browser, report: str, dark: bool) -> None:
     browser.open(report, dark=dark, width=1200, height=1800, scale=0.2)

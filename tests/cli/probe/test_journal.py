@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import subprocess
+import sys
 from decimal import Decimal
 from pathlib import Path
 
+import attrs
 import orjson
 import pytest
 from hypothesis import given
@@ -16,6 +20,7 @@ from routerkit.cli.probe.journal import Journal, JournalError, earlier, parsed, 
 from routerkit.cli.probe.sample import Head, Sample
 from routerkit.cli.probe.schedule import Job
 from routerkit.types.route import Target
+from tests.support.command import ROOT
 
 HEAD = Head(started=5.0, prompt="Hi", gateways=("g",))
 
@@ -44,10 +49,11 @@ def test_what_was_written_is_read_again_and_gone_on_with(path: Path) -> None:
     assert read(path) == (HEAD, [sample("a"), sample("b")])
     journal = Journal(path, resume=True)
     assert journal.record.done == {job("a"), job("b")}
-    journal.begin(Head(started=9.0, prompt="another"))  # there is one already
+    journal.begin(Head(started=9.0, prompt="Hi", gateways=("g",), repeat=3))
     journal.write(sample("c"))
     journal.close()
-    assert read(path) == (HEAD, [sample("a"), sample("b"), sample("c")])
+    now = attrs.evolve(HEAD, repeat=3)  # as it was asked for last, since it was begun
+    assert read(path) == (now, [sample("a"), sample("b"), sample("c")])
 
 
 def test_each_line_is_there_at_once(tmp_path: Path) -> None:
@@ -80,7 +86,6 @@ def test_a_torn_last_line_is_cut_off_before_the_next_is_written(path: Path, torn
     path.write_bytes(before + torn)
     assert read(path)[1] == [sample("a"), sample("b")]
     journal = Journal(path, resume=True)
-    journal.begin(HEAD)
     journal.write(sample("c"))
     journal.close()
     assert path.read_bytes() == before + orjson.dumps(sample("c").to_dict()) + b"\n"
@@ -139,30 +144,67 @@ def test_a_disk_that_is_full_is_told(tmp_path: Path) -> None:
     full = os.open("/dev/full", os.O_WRONLY)
     os.dup2(full, journal._file)
     os.close(full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match=f"No space left on device: '{path}'"):
         journal.write(sample())
     journal.close()
     assert read(path) == (HEAD, [])
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="a limit of the size of files")
+def test_a_line_that_does_not_fit_leaves_no_half_of_it(tmp_path: Path) -> None:
+    """What else is under way may still be written, behind it."""
+    work = (
+        "import resource, sys\nfrom pathlib import Path\n"
+        "from tests.cli.probe.test_journal import HEAD, Journal, sample\n"
+        "journal = Journal(Path(sys.argv[1]))\njournal.begin(HEAD)\njournal.write(sample('a'))\n"
+        "size = journal.path.stat().st_size\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, resource.RLIM_INFINITY))\n"
+        "try:\n    journal.write(sample('b'))\nexcept OSError:\n    pass\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))\n"
+        "journal.write(sample('c'))\n"
+    )
+    path = tmp_path / "results.jsonl"
+    subprocess.run([sys.executable, "-c", work, str(path)], check=True, cwd=ROOT)
+    assert read(path)[1] == [sample("a"), sample("c")]
+
+
 def test_what_was_under_way_at_a_crash_may_have_been_paid_for(path: Path) -> None:
     journal = Journal(path, resume=True)
-    journal.begun(job("c"), Decimal("0.5"))
+    journal.begun(job("c"), 1.0, Decimal("0.5"))
     journal.write(sample("c"))
-    journal.begun(job("d"), Decimal("0.25"))  # put off after a failure, and put again
-    journal.begun(job("d"), Decimal("0.25"))
-    journal.begun(job("e"), Decimal("0.125"))
+    journal.begun(job("d"), 2.0, Decimal("0.25"))
+    journal.tried(job("d"), Decimal("0.25"))  # it failed and was put off, and put again
+    journal.begun(job("d"), 3.0, Decimal("0.25"))
+    journal.begun(job("e"), 4.0, Decimal("0.125"))
+    journal.tried(job("e"), Decimal(0))  # refused
+    journal.begun(job("f"), 5.0, None)
+    journal.begun(job("free"), 6.0, Decimal(0))
     journal.close()  # and here it was killed
     assert [each.model for each in read(path)[1]] == ["a", "b", "c"]
     again = Journal(path, resume=True)
-    assert (again.record.pending, again.record.lost) == (Decimal("0.625"), Decimal(0))
+    assert again.record.unsettled == journal.record.unsettled == [Decimal("0.5"), None]
+    assert again.record.put == {"g": 6.0}
     again.begin(HEAD)
-    again.begun(job("d"), Decimal("0.25"))
+    again.begun(job("d"), 7.0, Decimal("0.25"))
     again.write(sample("d"))
     again.close()
     last = Journal(path, resume=True)
-    assert (last.record.pending, last.record.lost) == (Decimal(0), Decimal("0.625"))
+    assert last.record.unsettled == [Decimal("0.5"), None]
     last.close()
+
+
+values = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just("0.5") | st.just([])
+fields = st.sampled_from(
+    [field.name for field in attrs.fields(Sample)] + ["begun", "tried", "at_most", "version", "started"]
+)
+
+
+@given(st.dictionaries(fields, values | st.dictionaries(fields, values, max_size=4), max_size=9), st.booleans())
+def test_any_line_is_read_or_told_of(line: dict[str, object], whole: bool) -> None:
+    head = orjson.dumps(HEAD.to_dict())
+    text = json.dumps(sample().to_dict() | line if whole else line)
+    with contextlib.suppress(JournalError):
+        parsed(head + b"\n" + text.encode() + b"\n" + head + b"\n", Path("x"))
 
 
 # Earlier sweeps, to be compared with

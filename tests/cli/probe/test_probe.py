@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import re
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +80,7 @@ def test_a_sweep_of_two_gateways(server: FaultServer) -> None:
         rf"^ok      a/fine on {there} · first token [\d.]+ m?s · .* · \$0\.00012$", done.stderr, re.MULTILINE
     )
     assert f"failed  b/down on {here}: overloaded (503)\n" in done.stderr
-    assert f"waits   d/busy on {here}: rate limited, again in 0.01 s\n" in done.stderr
+    assert f"waits   d/busy on {here}: rate limited, again in 10 ms\n" in done.stderr
     assert "\x1b" not in done.stderr + done.stdout
     assert re.search(r"^tested +4 models$", done.stdout, re.MULTILINE)
     assert re.search(r"^success rate +75.0 %$", done.stdout, re.MULTILINE)
@@ -108,6 +111,37 @@ def test_the_document_is_all_that_json_prints(server: FaultServer) -> None:
     (request,) = server.chat_requests
     assert request.json["messages"] == [{"role": "user", "content": "Grüße"}]
     assert (request.json["max_tokens"], request.json["stream"]) == (7, True)
+
+
+def test_the_summary_is_what_the_lines_come_to(server: FaultServer) -> None:
+    """Worked out once more, from ``results.jsonl`` alone."""
+    models = [f"m/{number}" for number in range(23)]
+    catalogue(server, *models, pricing={"prompt": "0.001", "completion": "0.002"})
+    for number, model in enumerate(models):
+        usage = None if number % 5 == 4 else {**replies.USAGE, "cost": number / 1000}
+        failed = replies.error(503) if number % 2 else replies.error(500)
+        server.script(model, failed if number % 7 == 3 else replies.completion(usage=usage))
+    assert main(["probe", "--base-url", server.url, "--repeat", "2", "--max-tokens", "9", "--json"]) == 0
+    lines = [json.loads(line, parse_float=Fraction) for line in RESULTS.read_text().splitlines()]
+    taken = [line for line in lines if "cause" in line]
+    answers = [line for line in taken if line["ok"]]
+    summary = json.loads(Path("probe/results.json").read_text())["summary"]
+    assert (summary["tested"], summary["succeeded"], summary["failed"]) == (46, len(answers), 46 - len(answers))
+    assert 0 < len(answers) < 46
+    assert summary["success_rate"] == len(answers) / 46
+    for name in ("first_token", "duration"):
+        values = sorted(line[name] for line in answers)
+        ranked = {share: values[math.ceil(Fraction(share, 100) * len(values)) - 1] for share in (50, 90, 95, 99)}
+        told = summary[name]
+        assert told["mean"] == pytest.approx(float(sum(values) / len(values)))
+        assert (told["min"], told["max"]) == (float(values[0]), float(values[-1]))
+        assert {share: told[f"p{share}"] for share in ranked} == {share: float(each) for share, each in ranked.items()}
+    costs = [Fraction(line["cost"]) for line in taken if line["cost"] is not None]
+    assert Fraction(summary["total_cost"]) == sum(costs)
+    assert summary["cost_unknown"] == len(answers) - len(costs) > 0
+    assert Fraction(summary["unsettled_cost"]) == sum(Fraction(line["charged"]) for line in taken if not line["ok"]) > 0
+    assert summary["causes"] == Counter(line["cause"] for line in taken if not line["ok"])
+    assert summary["completion_tokens"] == sum(line["completion_tokens"] or 0 for line in taken)
 
 
 def test_dev_mode_needs_no_key_and_says_that_nothing_is_real(capsys: pytest.CaptureFixture[str]) -> None:

@@ -239,6 +239,8 @@ def test_any_samples_make_a_page(taken: list[Sample], before: list[Sample]) -> N
         ),
         ([answer(cost=None)], "No cost is known."),
         ([answer(first_token=None)], "No first token is known."),
+        ([answer(), failure("b/two", charged=Decimal("0.01"))], "1 question not settled"),
+        ([failure(charged=Decimal("0.01"))], "Not settled: at most $0.01: 1 question that failed or broke off."),
         ([answer(mock=True)], "All answers are mocks."),
         ([answer(mock=True), answer("b/two")], "1 of 2 answers are mocks."),
         ([answer(cost=Decimal("1E-9"))], "<$0.0001"),
@@ -250,6 +252,13 @@ def test_any_samples_make_a_page(taken: list[Sample], before: list[Sample]) -> N
 )
 def test_what_is_missing_is_said(taken: list[Sample], words: str) -> None:
     assert words in Page(written(taken)).text
+
+
+def test_a_clock_that_was_set_back_and_texts_that_turn_all_others_around() -> None:
+    text = Page(written([answer("a/\u202eevil", at=HEAD.started - 9_999)])).text
+    assert "took 0.0 ms" in text
+    assert "a/evil" in text
+    assert "\u202e" not in text
 
 
 def test_dates_that_cannot_be_are_no_reason_to_fail() -> None:

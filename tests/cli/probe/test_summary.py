@@ -18,7 +18,7 @@ from rich.console import Console
 from routerkit.cli.probe.comparison import KINDS, LEAST, MORE, Comparison
 from routerkit.cli.probe.sample import Sample
 from routerkit.cli.probe.summary import BEST, Row, Spread, Summary, summary_tables
-from routerkit.cli.probe.words import dollars, lasting, per_million, percent
+from routerkit.cli.probe.words import dollars, per_million, percent
 from tests.cli.probe.made import answer, failure, measured, seconds, sweep
 
 LISTS = st.lists(measured, max_size=12)
@@ -77,6 +77,11 @@ def test_a_summary_against_plain_sums(taken: list[Sample]) -> None:
     assert summary.success_rate == (len(answers) / len(taken) if taken else None)
     assert Fraction(summary.total_cost) == sum(Fraction(sample.cost) for sample in taken if sample.cost is not None)
     assert summary.cost_unknown == sum(sample.cost is None for sample in answers)
+    judged = [sample for sample in taken if not sample.ok or sample.cost is not None]
+    beside = [Fraction(each.charged) - Fraction(each.cost or 0) for each in judged if each.charged is not None]
+    assert summary.unsettled_unknown == sum(sample.charged is None for sample in judged)
+    assert Fraction(summary.unsettled_cost) == sum(rest for rest in beside if rest > 0)
+    assert summary.unsettled == summary.unsettled_unknown + sum(rest > 0 for rest in beside)
     assert summary.causes == Counter(sample.cause for sample in taken if not sample.ok)
     assert list(summary.causes.values()) == sorted(summary.causes.values(), reverse=True)
     assert summary.first_token == Spread.of([sample.first_token for sample in answers])
@@ -163,23 +168,6 @@ def test_dollars(amount: str | None, told: str) -> None:
     assert dollars(None if amount is None else Decimal(amount)) == told
 
 
-@pytest.mark.parametrize(
-    ("duration", "told"),
-    [
-        (0.0, "0.0 ms"),
-        (0.00123, "1.2 ms"),
-        (0.00999, "10 ms"),
-        (0.0999, "0.10 s"),
-        (1.5, "1.50 s"),
-        (59.9, "60 s"),
-        (119.6, "2 min 0 s"),
-        (5940, "1 h 39 min"),
-    ],
-)
-def test_durations(duration: float, told: str) -> None:
-    assert lasting(duration) == told
-
-
 def test_prices_and_shares() -> None:
     assert per_million(Decimal("0.0000025")) == "$2.50"
     assert per_million(None) == "unknown"
@@ -220,6 +208,17 @@ def test_free_models_do_not_hide_the_cheapest_that_charges() -> None:
     assert "5 models answered for nothing; of the others, b/two cost least: $0.00001" in shown(
         Summary.of([*free, answer("b/two"), answer("c/three", cost=Decimal(2))]), 120
     )
+
+
+def test_what_failures_may_be_charged_is_told() -> None:
+    cent = Decimal("0.01")
+    taken = [answer(charged=cent + Decimal("0.00001")), answer("b/two", cost=None, charged=cent)]
+    assert "not settled   at most $0.01: 1 question that failed or broke off\n" in shown(Summary.of(taken))
+    more = Summary.of([*taken, failure("c/three", charged=cent), failure("d/four", charged=None)], 2, [cent, None])
+    told = "at most $0.03, and nobody can tell for 2: 5 questions that failed or broke off"
+    assert f"not settled   {told}\n" in shown(more, 120)
+    assert more.total_cost == Decimal("0.00001")
+    assert "not settled" not in shown(Summary.of([answer(charged=Decimal("0.00001")), failure()]))
 
 
 def test_the_tables_without_answers() -> None:

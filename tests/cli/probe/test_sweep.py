@@ -377,8 +377,40 @@ def test_what_was_spent_before_counts() -> None:
 def test_free_models_go_on_when_all_is_spent() -> None:
     rig = Rig()
     rig.catalogue("a/free", pricing=FREE)
-    rig.sweep(max_cost="0.1", spent="0.2")
+    rig.sweep(max_cost="0.1", spent="0.1")
     assert rig.causes == {"a/free": "ok"}
+
+
+def test_free_models_that_charge_are_stopped_too() -> None:
+    rig = Rig()
+    rig.catalogue(*(f"m/{number}" for number in range(9)), pricing=FREE)
+    rig.transport.at(ONE).default = priced("0.02")[0]
+    rig.sweep(max_cost="0.05", delay=0.0)
+    assert list(rig.causes) == ["m/0", "m/1", "m/2"]
+    assert {stop.reason for stop in rig.stops.values()} == {"$0.06 may be spent already, more than --max-cost"}
+    assert first_code(rig.stops) == 6
+
+
+@pytest.mark.parametrize(
+    ("answers", "charged"),
+    [
+        ([replies.error(401)], []),
+        ([replies.error(429, headers={"Retry-After": "5"}), replies.error(401)], []),
+        ([replies.error(500, headers={"Retry-After": "5"}), replies.error(401)], [Decimal("0.100")]),
+    ],
+    ids=["refused", "busy, then refused", "perhaps billed, then refused"],
+)
+def test_what_is_given_up_counts_for_no_more_than_it_can_have_cost(
+    answers: list[replies.Reply], charged: list[Decimal]
+) -> None:
+    rig = Rig()
+    rig.catalogue("a/one", pricing=TEN_CENTS)
+    rig.script("a/one", *answers)
+    rig.sweep(max_cost="1", max_tokens=100, delay=0.0)
+    assert (rig.left, rig.samples) == (["a/one"], [])
+    assert rig.record.unsettled == charged
+    assert rig.allowance is not None
+    assert rig.allowance.spent == sum(charged)
 
 
 def test_a_failure_that_may_have_been_billed_counts_in_full_and_a_refusal_not_at_all() -> None:
@@ -391,6 +423,15 @@ def test_a_failure_that_may_have_been_billed_counts_in_full_and_a_refusal_not_at
         "a/lost": Decimal("0.100"),
         "b/busy": Decimal("0.02"),
     }
+
+
+def test_what_is_put_off_counts_no_longer_for_the_most_that_it_could_have_cost() -> None:
+    rig = Rig(cancel_at=2.0)
+    rig.catalogue("a/busy", pricing=TEN_CENTS)
+    rig.script("a/busy", replies.error(429, headers={"Retry-After": "30"}))
+    with pytest.raises(asyncio.CancelledError):
+        rig.sweep(max_cost="1", max_tokens=100)
+    assert (len(rig.offs), rig.record.unsettled) == (1, [])
 
 
 def test_all_tries_of_a_question_count() -> None:
