@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from routerkit.cli.render import money, seconds, what_happened
-from routerkit.cli.terminal import one_line
+from routerkit.cli.render import billed, money, seconds, what_happened
+from routerkit.cli.terminal import json_text, one_line
 from routerkit.types.route import Origin
-from routerkit.types.verdict import Action, Billing
+from routerkit.types.verdict import Action
 
 if TYPE_CHECKING:
     from routerkit.cli.terminal import Output
     from routerkit.types.completion import Completion, ToolCall
-    from routerkit.types.route import Attempt, Route
+    from routerkit.types.route import Route
     from routerkit.types.usage import Used
 
 _MEDIA = ("images", "audio")
@@ -38,7 +38,7 @@ def tool_lines(calls: Sequence[ToolCall]) -> Iterator[str]:
         yield one_line(f"tool call: {call.function.name or '(no name)'}")
         if isinstance(arguments, dict):
             for name, value in arguments.items():
-                yield one_line(f"  {name}: {orjson.dumps(value).decode()}")
+                yield one_line(f"  {name}: {json_text(value)}")
         elif arguments:
             yield one_line(f"  {arguments}")
 
@@ -64,7 +64,7 @@ def summary(answer: Completion, *, several_gateways: bool = False, streamed: boo
     parts.extend(_oddities(answer))
     failed = [each for each in route.attempts if each.verdict.action is not Action.RETURN]
     if failed:
-        parts.append("before: " + ", ".join(map(_failure, failed)))
+        parts.append("before: " + ", ".join(what_happened(each) + billed(each) for each in failed))
     left_out = [each for each in route.skipped if each.origin is not Origin.CATALOG]
     if left_out:
         parts.append("left out: " + ", ".join(f"{each.model} ({each.reason})" for each in left_out))
@@ -115,8 +115,3 @@ def _oddities(answer: Completion) -> Iterator[str]:
             yield f"with {field}, which --json shows"
     if answer.route.degraded:
         yield "limits counted by this process alone, the store being lost"
-
-
-def _failure(attempt: Attempt) -> str:
-    billed = ", may be billed" if attempt.billing is Billing.POSSIBLE else ""
-    return what_happened(attempt) + billed

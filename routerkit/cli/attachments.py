@@ -1,4 +1,4 @@
-"""What goes to a model beside the prompt: text, images, sound and documents, out of files, addresses and stdin.
+"""What goes to a model beside the prompt: text, images, sound and documents, out of files and addresses.
 
 The parts are those that OpenRouter documents (openrouter.ai/docs, "Images", "PDFs" and "Audio"), and OpenAI too. A text file is
 sent as text: any model reads it, and of files chat completions promise to take PDFs only (OpenAI's guide "File inputs"). Whatever
@@ -11,10 +11,8 @@ import base64
 import codecs
 import os
 import re
-import stat
-import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 import attrs
@@ -105,7 +103,7 @@ class Attachment:
     """Bytes; ``None``: of an address."""
 
     def __str__(self) -> str:
-        size = "" if self.size is None else f", {_amount(self.size)}"
+        size = "" if self.size is None else f", {amount(self.size)}"
         return one_line(f"{self.label} ({self.kind}{size})")
 
 
@@ -125,7 +123,7 @@ def gather(given: Iterable[tuple[str, str]]) -> list[Attachment]:
         attachment = attached(source, modality)
         room -= attachment.size or 0
         if room < 0:
-            raise click.UsageError(f"too much is attached: a request has at most {_amount(MAX_BODY)}")
+            raise click.UsageError(f"too much is attached: a request has at most {amount(MAX_BODY)}")
         found.append(attachment)
     return found
 
@@ -138,7 +136,7 @@ def attached(source: str, modality: str) -> Attachment:
     if _ADDRESS.match(source):
         return _linked(source, modality)
     data = read_file(source)
-    name = os.path.basename(source)
+    name = well_formed(os.path.basename(source))
     kind = kind_of(data, name)
     if kind is None or modality not in ("file", kind.modality):
         hint = (
@@ -148,9 +146,7 @@ def attached(source: str, modality: str) -> Attachment:
     if kind.modality == "text":
         return Attachment(name, text=text_of(data), size=len(data))
     if len(data) > LARGEST:
-        raise click.UsageError(
-            f"{source!r}: {_amount(len(data))} are too large; at most {_amount(LARGEST)} can be sent"
-        )
+        raise click.UsageError(f"{source!r}: {amount(len(data))} are too large; at most {amount(LARGEST)} can be sent")
     return Attachment(name, part=_part(kind, name, data), kind=kind.name, size=len(data))
 
 
@@ -175,6 +171,11 @@ def text_of(data: bytes) -> str | None:
     return None if "\0" in text else text
 
 
+def well_formed(text: str) -> str:
+    """A text as it can be sent: bytes that are no UTF-8, which names of files may hold, are replaced."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def read_file(path: str) -> bytes:
     """What a file holds, which may be a pipe too. Raises UsageError when it cannot be read, is empty or too large."""
     try:
@@ -189,41 +190,15 @@ def read_file(path: str) -> bytes:
     if not data:
         raise click.UsageError(f"{path!r} is empty")
     if len(data) > MAX_BODY:
-        raise click.UsageError(f"{path!r} is too large: a request has at most {_amount(MAX_BODY)}")
+        raise click.UsageError(f"{path!r} is too large: a request has at most {amount(MAX_BODY)}")
     return data
-
-
-def piped_in() -> bool:
-    """Whether stdin is a pipe, a socket or a file: neither a terminal nor /dev/null, nor closed."""
-    if sys.stdin is None:
-        return False
-    try:
-        mode = os.fstat(sys.stdin.fileno()).st_mode
-    except (OSError, ValueError):  # something that only looks like a file
-        return False
-    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
-
-
-def stdin_text() -> str:
-    """All of stdin, to its end, without line breaks there. Raises UsageError when it is no text."""
-    stdin: BinaryIO = sys.stdin.buffer
-    try:
-        data = stdin.read(MAX_BODY + 1)
-    except OSError as error:
-        raise click.UsageError(f"stdin cannot be read: {error.strerror or error}") from None
-    if len(data) > MAX_BODY:
-        raise click.UsageError(f"stdin holds more than {_amount(MAX_BODY)}, the most that a request has")
-    text = text_of(data)
-    if text is None or kind_of(data, "") not in (None, TEXT):
-        raise click.UsageError("stdin holds no text: give a PROMPT, and the file itself with --file PATH")
-    return text.rstrip("\r\n")
 
 
 def _linked(address: str, modality: str) -> Attachment:
     """Something that the gateway fetches itself."""
     if modality == "audio":
         raise click.UsageError("--audio: gateways take sound as data only; give the path of a file, not an address")
-    if not _HTTPS.fullmatch(address):
+    if not _HTTPS.fullmatch(address) or not address.isprintable():
         raise click.UsageError(f"--{modality}: an address begins with https:// and a host, and holds no password")
     name = unquote(urlsplit(address).path).rpartition("/")[2] or "document"
     if modality == "image" or name.lower().endswith(_IMAGE_NAMES):
@@ -247,7 +222,8 @@ def _fenced(label: str, text: str) -> str:
     return f"{label}:\n{fence}\n{text}{'' if text.endswith(chr(10)) else chr(10)}{fence}"
 
 
-def _amount(size: int) -> str:
+def amount(size: int) -> str:
+    """Bytes as people read them: ``512 B``, ``12.0 MiB``."""
     if size < 1024:
         return f"{size} B"
     return f"{size / 1024:.0f} KiB" if size < 1024 * 1024 else f"{size / 1024 / 1024:.1f} MiB"

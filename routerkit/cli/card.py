@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import difflib
 import sys
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
@@ -13,6 +12,7 @@ import click
 
 from routerkit.cli import known, options
 from routerkit.cli.models import Lists, ending, takes_and_gives, today
+from routerkit.cli.near import near
 from routerkit.cli.options import Shared
 from routerkit.cli.render import MILLION, add_row, money, new_table, price
 from routerkit.cli.terminal import Output, one_line
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from routerkit.client import Client
     from routerkit.types.model import Model, PriceOverride, Pricing
 
-NEAR = 5
-"""Ids that are proposed for one that is not known."""
 FREE = ":free"
 LONGEST = 300
 """Characters of what a gateway says beside what is known here."""
@@ -88,24 +86,10 @@ def entries_of(client: Client, identity: str, every: Sequence[Model]) -> list[Mo
             refused = error
     if found:
         return found
-    near = nearest(identity, [model.id for model in every])
+    meant = near(identity, (model.id for model in every))
     where = " or ".join(client.router.snapshots())
     told = f"model={identity!r}: not in the catalogue of {where}"
-    raise InvalidRequestError(told + (f"; near it: {', '.join(near)}" if near else "")) from refused
-
-
-def nearest(identity: str, ids: Sequence[str]) -> list[str]:
-    """Ids that somebody may have meant: those of this name by any author, those that hold what was written, shortest first, then
-    those that are spelt like it, with the author's name or without."""
-    wanted = identity.lower()
-    name = wanted.rpartition("/")[2]
-    whole = {each.lower(): each for each in ids}
-    tails = {each.rpartition("/")[2]: known for each, known in whole.items()}
-    found = [tails[name]] if name in tails else []
-    found += sorted((known for each, known in whole.items() if wanted in each), key=len)[: NEAR if wanted else 0]
-    found += [whole[each] for each in difflib.get_close_matches(wanted, whole, NEAR)]
-    found += [tails[each] for each in difflib.get_close_matches(name, tails, NEAR)]
-    return list(dict.fromkeys(found))[:NEAR]
+    raise InvalidRequestError(told + (f"; near it: {', '.join(meant)}" if meant else "")) from refused
 
 
 def siblings_of(entry: Model, every: Sequence[Model]) -> list[str]:
@@ -251,14 +235,16 @@ def _more(raw: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield _label(name), _plain(said)
 
 
-def _plain(value: Any) -> str:
-    """A value of the gateway's as people read it, on one line."""
+def _plain(value: Any, levels: int = 10) -> str:
+    """A value of the gateway's as people read it, on one line. ``levels``: how deep it is looked into."""
     if isinstance(value, bool):
         text = "yes" if value else "no"
+    elif isinstance(value, (dict, list)) and not levels:
+        text = "…"
     elif isinstance(value, dict):
-        text = ", ".join(f"{key} {_plain(each)}" for key, each in value.items())
+        text = ", ".join(f"{key} {_plain(each, levels - 1)}" for key, each in value.items())
     elif isinstance(value, list):
-        text = ", ".join(map(_plain, value))
+        text = ", ".join(_plain(each, levels - 1) for each in value)
     else:
         text = str(value)
     text = one_line(text)

@@ -11,8 +11,9 @@ from click.shell_completion import CompletionItem
 
 from routerkit.cli import known, options
 from routerkit.cli.answers import answer_document, show_rest, summary
-from routerkit.cli.attachments import Attachment, content, gather, piped_in, stdin_text
+from routerkit.cli.attachments import Attachment, content, gather
 from routerkit.cli.options import F, Shared
+from routerkit.cli.stdin import piped_in, prompt_text, stdin_text
 from routerkit.cli.terminal import Output
 
 if TYPE_CHECKING:
@@ -44,9 +45,9 @@ def _attach(modality: str, metavar: str, text: str) -> Callable[[F], F]:
 
 
 @click.command(short_help="Ask a question, or talk.")
-@click.argument("prompt", required=False)
+@click.argument("prompt", required=False, callback=options.text)
 @options.models
-@click.option("--system", metavar="TEXT", help="A system message to go before the prompt.")
+@click.option("--system", metavar="TEXT", callback=options.text, help="A system message to go before the prompt.")
 @_attach("image", "PATH|URL", "A picture: PNG, JPEG, GIF or WebP.")
 @_attach("file", "PATH|URL", "A document or any other file; one of text is sent as text.")
 @_attach("audio", "PATH", "Sound: WAV, MP3, AAC, AIFF, Ogg, FLAC, M4A or raw PCM.")
@@ -151,19 +152,12 @@ def _at_terminal() -> bool:
 
 def _question(prompt: str | None, attachments: list[Attachment]) -> Any:
     """What is asked: the prompt with what is attached to it; stdin is the one or the other. Raises UsageError."""
-    if prompt is None and not piped_in():
-        raise click.UsageError("no PROMPT: give one, or pipe it in")
-    if prompt is None or prompt == "-":
-        if sys.stdin is None:
-            raise click.UsageError("no PROMPT: stdin is closed")
-        prompt = stdin_text()
-    elif piped_in():
-        text = stdin_text()
-        if text.strip():
-            attachments = [Attachment("stdin", text=text), *attachments]
-    if not prompt.strip():
-        raise click.UsageError("the prompt is empty")
-    return content(prompt, attachments)
+    text = prompt_text(prompt)
+    if prompt not in (None, "-") and piped_in():
+        beside = stdin_text()
+        if beside.strip():
+            attachments = [Attachment("stdin", text=beside), *attachments]
+    return content(text, attachments)
 
 
 def _defined(tools: str | None, json_schema: str | None) -> dict[str, Any]:

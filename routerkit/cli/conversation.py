@@ -39,7 +39,6 @@ NOT_RUN = "Not run: this chat shows tool calls and makes none."
 
 _COMMAND = re.compile(r"/([A-Za-z]+)(?:\s+(.*))?", re.DOTALL)
 _BLOCK = '"""'
-_WORD = re.compile(r"[a-z0-9]+")
 
 
 # What is typed
@@ -307,15 +306,3 @@ def _beginning(question: Content) -> str:
     text = question if isinstance(question, str) else str(question[0].get("text", "(an attachment)"))
     line = " ".join(text.split())
     return line if len(line) <= 60 else line[:59] + "…"
-
-
-def near(name: str, ids: Iterable[str], count: int = 5) -> list[str]:
-    """Ids that somebody may have meant: those with all words of the name, shortest first, then those written much like it."""
-    import difflib
-
-    known = list(dict.fromkeys(ids))
-    words = _WORD.findall(name.lower())
-    having = sorted((each for each in known if words and all(word in each.lower() for word in words)), key=len)
-    by_name = {each.lower(): each for each in known} | {each.lower().rpartition("/")[2]: each for each in known}
-    alike = [by_name[each] for each in difflib.get_close_matches(name.lower(), by_name, n=2 * count)]
-    return list(dict.fromkeys([*having, *alike]))[:count]

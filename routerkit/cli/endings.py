@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import attrs
@@ -63,6 +64,14 @@ ENDINGS = (
     Ending(143, "SIGTERM, where a command answers it"),
 )
 
+_OPTIONS = {
+    "client.tenant(name)": "--tenant NAME",
+    " model=,": "-m ID",
+    " timeout=,": "--timeout DURATION",
+    " base_url= ": "--base-url URL",
+}
+"""Words by which the library's messages say what to do, and what that is called here."""
+
 _CODES = {kind: ending.code for ending in ENDINGS for kind in ending.errors}
 
 
@@ -81,26 +90,24 @@ def explained() -> str:
 def end(error: BaseException, shared: Shared) -> int:
     """Tell what went wrong, on stderr, and with ``--json`` also as a document on stdout. Returns the exit code."""
     code = exit_code(error)
-    try:
+    with suppress(OSError):
         stderr = Output(sys.stderr)
         for text, style in _told(error, verbose=shared.verbose):
             stderr.line(text, style)
         if shared.as_json and isinstance(error, Exception):
             _document(error, str(error), code)
-    except OSError:
-        silence()
+    silence()
     return code
 
 
 def refuse(error: click.ClickException, *, as_json: bool) -> int:
     """The same for wrong usage, which click words."""
-    try:
-        if sys.stderr is not None:
+    with suppress(OSError):
+        if sys.stderr is not None:  # else click would take stdout
             error.show()
         if as_json:
             _document(error, error.format_message(), error.exit_code)
-    except OSError:
-        silence()
+    silence()
     return error.exit_code
 
 
@@ -126,5 +133,8 @@ def _told(error: BaseException, *, verbose: bool) -> Iterator[tuple[str, str]]:
 
         for line in attempt_lines(error.route):
             yield line, "dim"
+    here = dict.fromkeys(option for words, option in _OPTIONS.items() if words in f"{error} ")
+    if here and isinstance(error, RouterKitError):
+        yield f"On the command line: {', '.join(here)}", "dim"
     if isinstance(error, ConfigurationError):
         yield "Settings come from the environment, a .env file and options: see routerkit --help", "dim"

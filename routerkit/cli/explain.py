@@ -10,6 +10,7 @@ import click
 from routerkit.cli import known, options
 from routerkit.cli.options import Shared
 from routerkit.cli.render import add_row, money, new_table, seconds, width
+from routerkit.cli.stdin import prompt_text
 from routerkit.cli.terminal import Output
 
 if TYPE_CHECKING:
@@ -24,9 +25,9 @@ NARROW = 100
 
 
 @click.command(short_help="Show which models would be asked, and why.")
-@click.argument("prompt", required=False)
+@click.argument("prompt", required=False, callback=options.text)
 @options.models
-@click.option("--system", metavar="TEXT", help="A system message to go before the prompt.")
+@click.option("--system", metavar="TEXT", callback=options.text, help="A system message to go before the prompt.")
 @click.option(
     "--strategy",
     metavar="NAME",
@@ -60,7 +61,7 @@ def explain(
       routerkit explain Hello --strategy cost_optimized --max-tokens 2000
       routerkit explain - --all < prompt.txt
     """
-    messages = [{"role": "user", "content": options.prompt_text(prompt)}]
+    messages = [{"role": "user", "content": prompt_text(prompt)}]
     if system is not None:
         messages.insert(0, {"role": "system", "content": system})
     with shared.client(strategy=strategy) as client:

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from routerkit.types.fleet import FleetReport, LimitState, OpenBreaker
     from routerkit.types.usage import Stats, Used
 
-NARROW = 100
-"""On a terminal of fewer columns, what is told elsewhere or can be done without is left out."""
+NARROW, SMALL = 100, 60
+"""On a terminal of fewer columns, what is told elsewhere or can be done without is left out; below the second, more of it."""
 BAR = 10
 """Characters of a bar."""
-LISTS_SECONDS = 5.0
-"""For which the gateways' lists of models are waited for, where names are missing."""
+LISTS_SECONDS, LISTS_AGAIN = 5.0, 60.0
+"""For which the gateways' lists of models are waited for, where names are missing; and from then on to the next time."""
 NO_STORE = (
     "no store is configured. What calls used and how they went is counted in the process that makes them, and is gone when it "
     "ends; this command is another process. A store is a Redis or Valkey in which all processes count together: set "
@@ -104,7 +104,7 @@ def stats(shared: Shared, /, days: int) -> None:
         by_tenant = report.stats_by_tenant
         if client.settings.tenant is None and any(tenant is not None for tenant in by_tenant):
             stdout.line("")
-            stdout.table(tenant_table(by_tenant))
+            stdout.table(tenant_table(by_tenant, width(stdout)))
         _below(stderr, client, report)
 
 
@@ -121,7 +121,8 @@ def stats(shared: Shared, /, days: int) -> None:
 def health(shared: Shared, /, watch: float | None) -> None:
     """Show open breakers, and what is used of limits and budgets, of all processes that share the store.
 
-    Of limits: what is used and, behind a plus, held by calls under way.
+    Of limits: what is used and, behind a plus, held by calls under way. Those that only a program's code sets (limits=)
+    are not known here: client.fleet() tells of them there.
 
     \b
     Examples:
@@ -132,17 +133,18 @@ def health(shared: Shared, /, watch: float | None) -> None:
         raise click.UsageError("--json is one document: not with --watch")
     stdout, stderr = Output(sys.stdout), Output(sys.stderr)
     with shared.client() as client:
+        names = _Names(client)
         if watch is None:
-            _show_health(client, _named_report(client), shared, stdout, stderr)
+            _show_health(client, names.report(), shared, stdout, stderr)
             return
         while True:
-            _watched(client, shared, stdout, stderr)
+            _watched(client, names, shared, stdout, stderr)
             time.sleep(watch)
 
 
-def _watched(client: Client, shared: Shared, stdout: Output, stderr: Output) -> None:
+def _watched(client: Client, names: _Names, shared: Shared, stdout: Output, stderr: Output) -> None:
     try:
-        report = _named_report(client)
+        report = names.report()
     except StoreUnavailableError as error:  # it may be back the next time
         stderr.line(f"{time.strftime('%H:%M:%S')}  routerkit: {error}", "red")
         return
@@ -157,16 +159,25 @@ def _report(client: Client, days: int = 1) -> FleetReport:
     return client.fleet(days)
 
 
-def _named_report(client: Client) -> FleetReport:
-    """With names for breakers of models that only the gateways' lists know: the store tells no names, so that it holds none."""
-    report = _report(client)
-    if all(breaker.scope for breaker in report.breakers):
-        return report
-    try:
-        client.with_options(timeout=LISTS_SECONDS).models()
-    except (APIError, DeadlineExceededError):
-        return report
-    return client.fleet()
+class _Names:
+    """Those of breakers of models that only the gateways' lists know: the store tells no names, so that it holds none."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._again = 0.0
+        """When the lists may be asked for; gateways that do not answer shall not hold up every look."""
+
+    def report(self) -> FleetReport:
+        report = _report(self._client)
+        if all(breaker.scope for breaker in report.breakers) or time.monotonic() < self._again:
+            return report
+        try:
+            self._client.with_options(timeout=LISTS_SECONDS).models()
+        except (APIError, DeadlineExceededError):
+            return report
+        finally:
+            self._again = time.monotonic() + LISTS_AGAIN
+        return self._client.fleet()
 
 
 def _period(report: FleetReport) -> dict[str, Any]:
@@ -217,21 +228,22 @@ def used_rows(report: FleetReport, by: str | None) -> tuple[list[str], list[tupl
 def used_table(names: Sequence[str], rows: Sequence[tuple[tuple[str, ...], Used]], total: Used, columns: int) -> Table:
     """``columns``: those of the terminal."""
     wide = columns >= NARROW
+    counted = {"answers": "answers", "prompt": "prompt_tokens", "cached": "cached_tokens"}
+    counted |= {"answer": "completion_tokens", "reasoning": "reasoning_tokens"}
+    if not wide:
+        counted = {name: counted[name] for name in ("answers", "prompt", "answer")[: 3 if columns >= SMALL else 1]}
     shown = [place for place, name in enumerate(names) if _tells(place, name, rows, wide)]
     table = new_table()
     for place in shown:
         table.add_column(names[place], style="bold" if place == shown[-1] else "", overflow="fold")
-    for name in ("answers", "prompt", *(("cached",) if wide else ()), "answer", *(("reasoning",) if wide else ())):
+    for name in counted:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("cost", overflow="fold")
     for words, used in [*rows, (("",) * (len(names) - 1) + ("total",), total)]:
-        counts = [used.answers, used.prompt_tokens, used.completion_tokens]
-        if wide:
-            counts = [*counts[:2], used.cached_tokens, counts[2], used.reasoning_tokens]
         add_row(
             table,
             *(words[place] or "-" * (words[-1] != "total") for place in shown),
-            *(f"{count:,}" for count in counts),
+            *(f"{getattr(used, field):,}" for field in counted.values()),
             cost(used),
         )
     return table
@@ -284,15 +296,19 @@ def _figures(stats: Stats) -> Iterator[tuple[str, str]]:
         )
 
 
-def tenant_table(by_tenant: Mapping[str | None, Stats]) -> Table:
+def tenant_table(by_tenant: Mapping[str | None, Stats], columns: int) -> Table:
+    """``columns``: those of the terminal."""
+    more = columns >= SMALL
+    shown = ["calls", "answered", "failed", "several tries", "p50", "p95"] if more else ["calls", "failed", "p95"]
     table = new_table()
     table.add_column("tenant", style="bold", overflow="fold")
-    for name in ("calls", "answered", "failed", "several tries", "p50", "p95"):
+    for name in shown:
         table.add_column(name, justify="right", no_wrap=True)
     for tenant, stats in sorted(by_tenant.items(), key=lambda each: (-each[1].calls, each[0] or "")):
-        counts = (stats.calls, stats.answered, stats.calls - stats.answered, stats.fell_back)
-        times = ("" if each is None else seconds(each) for each in (stats.p50, stats.p95))
-        add_row(table, tenant or "-", *(f"{count:,}" for count in counts), *times)
+        counts = {"calls": stats.calls, "answered": stats.answered, "failed": stats.calls - stats.answered}
+        told = {name: f"{count:,}" for name, count in {**counts, "several tries": stats.fell_back}.items()}
+        told |= {name: "" if each is None else seconds(each) for name, each in (("p50", stats.p50), ("p95", stats.p95))}
+        add_row(table, tenant or "-", *(told[name] for name in shown))
     return table
 
 
@@ -324,7 +340,7 @@ def _show_health(client: Client, report: FleetReport, shared: Shared, stdout: Ou
         now = client.router.runtime.wall()
         stdout.table(limit_table(report.limits, now, width(stdout), bars=stdout.is_terminal))
     else:
-        stderr.line("The settings name no limits and no budgets.", "dim")
+        stderr.line("The settings of this command name no limits and no budgets.", "dim")
     lost = f"; it was lost {report.store.losses} times since this began" if report.store.losses else ""
     stderr.line(f"The store answers: {_place(client)}{lost}", "dim")
     _oddities(stderr, report)
@@ -343,27 +359,22 @@ def breaker_table(breakers: Sequence[OpenBreaker]) -> Table:
 
 def limit_table(limits: Sequence[LimitState], now: float, columns: int, *, bars: bool) -> Table:
     """``now``: Unix seconds. ``columns``: those of the terminal. ``bars``: whether to draw what is used."""
+    shown = [*(["bar"] if bars else []), "used", "of", "share", "back in"] if columns >= SMALL else ["share", "back in"]
     table = new_table()
     table.add_column("limit", style="bold", overflow="fold")
-    drawn = bars and columns >= 60
-    if drawn:
-        table.add_column("", no_wrap=True)
-    for name in ("used", "of", ""):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("back in", justify="right", no_wrap=True)
+    for name in shown:
+        table.add_column("" if name in ("bar", "share") else name, justify="right", no_wrap=True)
     for limit in limits:
         cap, used, held = (_amount(each) for each in (limit.cap, limit.used, limit.held))
-        back = "" if limit.resets_at is None else lasting(max(0.0, limit.resets_at - now))
         share = _filled(limit)
-        add_row(
-            table,
-            limit.label,
-            *([bar(*share)] if drawn else []),
-            f"{used} + {held}" if limit.held else used,
-            cap,
-            f"{100 * sum(share):.0f} %",
-            back,
-        )
+        told = {
+            "bar": bar(*share),
+            "used": f"{used} + {held}" if limit.held else used,
+            "of": cap,
+            "share": f"{100 * sum(share):.0f} %",
+            "back in": "" if limit.resets_at is None else lasting(max(0.0, limit.resets_at - now)),
+        }
+        add_row(table, limit.label, *(told[name] for name in shown))
     return table
 
 

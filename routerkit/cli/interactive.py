@@ -14,9 +14,10 @@ import orjson
 
 from routerkit.cli.answers import cost_so_far, show_rest, summary
 from routerkit.cli.attachments import Attachment, attached
-from routerkit.cli.conversation import COMMANDS, Answer, Conversation, Entry, near
+from routerkit.cli.conversation import COMMANDS, Answer, Conversation, Entry
 from routerkit.cli.endings import end
 from routerkit.cli.keyboard import Keyboard
+from routerkit.cli.near import near
 from routerkit.cli.render import price
 from routerkit.cli.terminal import Output, one_line
 from routerkit.errors import InvalidRequestError, RouterKitError

@@ -9,6 +9,7 @@ import sys
 from collections import deque
 from collections.abc import Iterator
 
+from routerkit.cli.attachments import well_formed
 from routerkit.cli.conversation import COMMANDS, Entry, Typing
 from routerkit.cli.terminal import Output
 
@@ -51,7 +52,7 @@ class Keyboard:
                 lines.append(input())
         except EOFError:
             self._ended = True
-        return [_well_formed(line) for line in lines]
+        return [well_formed(line) for line in lines]
 
 
 def _readline() -> bool:
@@ -73,11 +74,6 @@ def _readline() -> bool:
 def _waiting() -> bool:
     """Whether more was typed or pasted already. Only terminals of POSIX can tell."""
     return os.name == "posix" and bool(select.select([sys.stdin], [], [], 0)[0])
-
-
-def _well_formed(text: str) -> str:
-    """Bytes that are no UTF-8 cannot be sent."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 class Completer:

@@ -13,7 +13,7 @@ import click
 from routerkit.cli import options
 from routerkit.cli.filters import filters, filters_of
 from routerkit.cli.options import Shared
-from routerkit.cli.render import add_row, money, new_table, price, width
+from routerkit.cli.render import add_row, money, new_table, price, roughly, width
 from routerkit.cli.terminal import Output, one_line
 
 if TYPE_CHECKING:
@@ -153,22 +153,14 @@ class Lists:
                 )
             elif each.error is not None:
                 stderr.line(
-                    f"routerkit: the list of {name} is {age(each.age)} old: a newer one could not be read ({why})",
+                    f"routerkit: the list of {name} is {roughly(each.age or 0.0)} old: a newer one could not be read ({why})",
                     "yellow",
                 )
             elif each.age is not None and each.age >= 60:
-                stderr.line(f"The list of {name} is {age(each.age)} old; --refresh asks anew.", "dim")
+                stderr.line(f"The list of {name} is {roughly(each.age or 0.0)} old; --refresh asks anew.", "dim")
 
     def to_dict(self) -> dict[str, Any]:
         return {name: attrs.asdict(each) for name, each in self.of.items()}
-
-
-def age(seconds: float | None) -> str:
-    """How old something is: ``40 s``, ``12 min``, ``5 h``."""
-    seconds = seconds or 0.0
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
 
 
 def in_order(found: Sequence[Model], key: str, *, reverse: bool = False) -> list[Model]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -154,20 +153,14 @@ def models(command: F) -> F:
     return model(fallback(command))
 
 
-def prompt_text(prompt: str | None) -> str:
-    """The prompt as given; with ``-``, or with none and stdin not a terminal, what stdin holds. Raises UsageError."""
-    if prompt is not None and prompt != "-":
-        text = prompt
-    elif sys.stdin is None or (prompt is None and sys.stdin.isatty()):
-        raise click.UsageError("no PROMPT: give one, or pipe it in")
-    else:
+def text(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    """Words that can be sent."""
+    if value is not None and not value.isascii():
         try:
-            text = sys.stdin.buffer.read().decode("utf-8-sig").rstrip("\r\n")
-        except UnicodeDecodeError:
-            raise click.UsageError("the prompt on stdin is not UTF-8 text") from None
-    if not text.strip():
-        raise click.UsageError("the prompt is empty")
-    return text
+            value.encode()
+        except UnicodeEncodeError:
+            raise click.BadParameter("it is not UTF-8 text") from None
+    return value
 
 
 def patience(_: click.Context, __: click.Parameter, value: str | None) -> Timeouts | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Sequence
 
 import click
 
 from routerkit import __version__
 from routerkit.cli import options
-from routerkit.cli.endings import end, exit_code, explained
+from routerkit.cli.endings import end, exit_code, explained, refuse
 from routerkit.cli.options import Shared
 from routerkit.cli.terminal import silence
 
@@ -20,12 +21,12 @@ COMMANDS = {
     "explain": "explain",
     "probe": "probe.command",
     "doctor": "doctor",
+    "usage": "fleet",
     "stats": "fleet",
     "health": "fleet",
-    "usage": "fleet",
     "completion": "completion",
 }
-"""By name, the module of this package whose function of the same name (with ``_command`` where that is taken) is the command."""
+"""By name, as ``--help`` lists them: the module of this package in which the command has its name."""
 
 _EPILOG = f"""
 \b
@@ -34,6 +35,8 @@ Examples:
   routerkit --dev chat Hello
   routerkit models --search claude
   routerkit explain Hello -m openai/gpt-4o -f google/gemini-2.5-flash
+  routerkit probe --free --delay 20
+  routerkit doctor
 
 \b
 Exit codes:
@@ -72,6 +75,7 @@ class Program(click.Group):
 
 
 @click.group(cls=Program, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@options.as_json
 @options.shared
 @click.version_option(__version__, prog_name="routerkit", message="%(prog)s %(version)s")
 def program() -> None:
@@ -86,13 +90,13 @@ def program() -> None:
 
 def run(arguments: Sequence[str] | None) -> int:
     """Run the command; returns its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        result: object = program.main(
-            args=None if arguments is None else list(arguments), prog_name="routerkit", standalone_mode=False
-        )
+        result: object = program.main(args=given, prog_name="routerkit", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
-        return error.exit_code
+        return refuse(error, as_json="--json" in given)
     except click.Abort:
         return exit_code(KeyboardInterrupt())
+    except OSError as error:  # in --help or --version, which are written before a command begins
+        return end(error, Shared())
     return result if isinstance(result, int) else 0

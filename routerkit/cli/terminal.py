@@ -22,6 +22,9 @@ _ONE_LINE = {**_CONTROLS, ord("\n"): " ", ord("\t"): " ", ord("\r"): ""}
 _IN_JSON = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
 """What JSON allows in its strings and a terminal would obey."""
 
+_DEEPEST = 100
+"""Levels that are kept of a document with too many."""
+
 _PIPE_WIDTH = 10_000
 """Columns of a table that nobody sees on a terminal: as many as it needs."""
 
@@ -34,6 +37,22 @@ def visible(text: str) -> str:
 def one_line(text: str) -> str:
     """The same on one line."""
     return text.translate(_ONE_LINE)
+
+
+def json_text(document: Any, option: int = 0) -> str:
+    """A document as JSON. What a gateway sent can be nested deeper than ``orjson`` writes: then what is far down is left out."""
+    try:
+        return orjson.dumps(document, option=option).decode()
+    except orjson.JSONEncodeError:
+        return orjson.dumps(_pruned(document, _DEEPEST), option=option).decode()
+
+
+def _pruned(value: Any, levels: int) -> Any:
+    if isinstance(value, dict):
+        return {name: _pruned(each, levels - 1) for name, each in value.items()} if levels else "…"
+    if isinstance(value, (list, tuple)):
+        return [_pruned(each, levels - 1) for each in value] if levels else "…"
+    return value
 
 
 class Output:
@@ -85,7 +104,7 @@ class Output:
 
     def json(self, document: Any) -> None:
         """One JSON document, always in UTF-8."""
-        text = orjson.dumps(document, option=orjson.OPT_INDENT_2).decode().translate(_IN_JSON) + "\n"
+        text = json_text(document, orjson.OPT_INDENT_2).translate(_IN_JSON) + "\n"
         buffer = getattr(self._stream, "buffer", None)
         if buffer is None:
             self._write(text)
@@ -111,9 +130,9 @@ class Output:
 
 
 def silence() -> None:
-    """Nobody reads any more: let what is still buffered go nowhere, so that the interpreter ends without a complaint."""
+    """Let what is still buffered and cannot be written go nowhere, so that the interpreter ends without a complaint."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (sys.stdout, sys.stderr):
+    for stream in filter(None, (sys.stdout, sys.stderr)):
         try:
             stream.flush()
         except (OSError, ValueError):

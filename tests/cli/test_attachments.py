@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,8 @@ def test_text_is_read_as_it_was_written(text: str) -> None:
         ("--image", "https:///x.png", "an address begins with https://"),
         ("--file", "https://user:secret@a.example/x", "an address begins with https://"),
         ("--file", "ftp://a.example/x", "an address begins with https://"),
+        ("--image", "https://a.example/\udcff.png", "an address begins with https://"),
+        ("--system", "\udcff", "Invalid value for '--system': it is not UTF-8 text"),
         ("--tools", "notes.txt", "--tools: 'notes.txt' is no JSON: "),
         ("--tools", "nope", "--tools: 'nope': no such file"),
         ("--json-schema", "empty", "--json-schema: 'empty' is empty"),
@@ -172,6 +175,13 @@ def test_refusals(option: str, source: str, message: str, capsys: pytest.Capture
     told = refusal(option, source, capsys=capsys)
     assert message in " ".join(told.split())
     assert "secret" not in told
+
+
+def test_the_name_of_a_file_need_not_be_utf_8(capsys: pytest.CaptureFixture[str]) -> None:
+    name = os.fsdecode(b"gr\xfc\xdfe.txt")
+    Path(name).write_text("Hello")
+    assert main(["--dev", "chat", "Hi", "-m", "a/b", "--json", "--file", name]) == 0
+    assert "gr\ufffd\ufffde.txt:\n```\nHello\n```" in json.loads(capsys.readouterr().out)["text"]
 
 
 def test_what_is_too_large_is_refused_before_it_is_all_read(capsys: pytest.CaptureFixture[str]) -> None:

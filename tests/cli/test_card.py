@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routerkit.cli import main
-from routerkit.cli.card import NEAR, nearest
+from routerkit.cli.near import near
 from routerkit.testing import FaultServer, replies
 from routerkit.testing.replies import catalog_model
 from tests.support.command import HOSTILE, TAMED, run, terminal
@@ -159,14 +159,14 @@ IDS = ["openai/gpt-4o", "openai/gpt-4o-mini", "x/gpt-4o-mini-more", "anthropic/c
     ],
 )
 def test_what_is_near(written: str, first: list[str]) -> None:
-    assert nearest(written, IDS)[: len(first) or None] == first
+    assert near(written, IDS)[: len(first) or None] == first
 
 
 @given(st.text(), st.lists(st.text("ab/:-", min_size=1), max_size=8))
 def test_what_is_near_is_there(written: str, ids: list[str]) -> None:
-    near = nearest(written, ids)
-    assert set(near) <= set(ids)
-    assert len(near) == len(set(near)) <= NEAR
+    meant = near(written, ids)
+    assert set(meant) <= set(ids)
+    assert len(meant) == len(set(meant)) <= 5
 
 
 def test_the_description_is_wrapped_on_a_terminal(server: FaultServer) -> None:

@@ -14,13 +14,13 @@ import pytest
 from routerkit.cli.conversation import COMMANDS
 from routerkit.testing import FaultServer, replies
 from routerkit.testing.replies import Signal
-from tests.support.command import HOSTILE, TAMED, Terminal, terminal
+from tests.support.command import HOSTILE, TAMED, TIME, Terminal, terminal
 from tests.support.real_model import HOST, MISSING, MODEL, llama_server
 
 READY = "\x1b[?2004h> "
 """The prompt, as readline shows it."""
 MORE = "\x1b[?2004h... "
-BELOW = r"9 \+ 3 tokens · \$0\.00012 · \S+ s \(first token \S+ s\) · "
+BELOW = rf"9 \+ 3 tokens · \$0\.00012 · {TIME} \(first token {TIME}\) · "
 
 
 class Talk:
@@ -70,7 +70,7 @@ def sent(server: FaultServer) -> list[Any]:
 
 
 def test_a_conversation_in_dev_mode(tmp_path: Path) -> None:
-    mock = r"MOCK answer \(dev mode\) · {} · \d+ \+ \d+ tokens · no cost · \S+ s\n"
+    mock = rf"MOCK answer \(dev mode\) · {{}} · \d+ \+ \d+ tokens · no cost · {TIME}\n"
     with talk("--dev", "-m", "a/b") as chat:
         assert chat.greeting == (
             "Dev mode: answers are made up, nothing is sent.\nModel a/b on openrouter. /help lists the commands,"

@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routerkit.cli.attachments import Attachment
-from routerkit.cli.conversation import NOT_RUN, Answer, Conversation, Entry, Exchange, Typing, entry_of, near
+from routerkit.cli.conversation import NOT_RUN, Answer, Conversation, Entry, Exchange, Typing, entry_of
 from routerkit.cli.interactive import as_path, prices, write_new
 from routerkit.cli.keyboard import proposals
+from routerkit.cli.near import near
 from routerkit.types.model import Model, Pricing
 
 IMAGE = {"type": "image_url", "image_url": {"url": "https://a.example/x.png"}}

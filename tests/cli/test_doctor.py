@@ -23,7 +23,7 @@ from routerkit.testing import FaultServer, closed_port, replies, silent_port
 from routerkit.testing.connection import Connection, RecordedRequest
 from routerkit.testing.replies import Reply, catalog_model
 from tests.store.servers import Server, binary
-from tests.support.command import run, terminal
+from tests.support.command import TIME, run, terminal
 from tests.support.network import Names, Tunnel, context_of, forget_proxies, long_ago
 
 CANARY = "sk-or-v1-" + "c0ffee" * 6
@@ -126,7 +126,7 @@ def test_all_is_well(server: FaultServer) -> None:
     assert "OPENROUTER_API_KEY (.env), OPENROUTER_BASE_URL (.env), OPENROUTER_DEFAULT_MODEL (.env)" in done.stdout
     assert f"{server.url}, not its own https://openrouter.ai/api/v1; in the clear, on this machine only" in done.stdout
     assert "accepted; limit $74.50 of $100.00, used $25.50, credits $75.00" in done.stdout
-    assert "2 models, read in 0.0" in done.stdout
+    assert re.search(rf"2 models, read in {TIME}", done.stdout)
     assert "1 without a known price" in done.stdout
     assert "a/one on openrouter: price $1.00 in, $2.00 out per million tokens" in done.stdout
     assert "as 127.0.0.1's, within 1 s" in done.stdout
@@ -164,6 +164,18 @@ def test_on_a_terminal_signs_and_words_stand_beside_colours(env: dict[str, str])
     assert ("\x1b[32m✓ ok" in shown) is (not env)
     for words in ("✓ ok", "! warning", "- skipped", "→ did you mean OPENROUTER_TIMEOUT?"):
         assert words in shown
+
+
+@pytest.mark.parametrize("columns", ["20", "40", "80", "200"])
+def test_nothing_is_lost_on_a_narrow_terminal(columns: str) -> None:
+    with terminal("doctor", "--dev", COLUMNS=columns, NO_COLOR="1") as screen:
+        lines = screen.show().splitlines()
+        assert screen.wait() == 0
+    shown = "".join("".join(lines).split())
+    for check in json.loads(run("doctor", "--dev", "--json").stdout)["checks"]:
+        for text in (check["name"], check["found"].removeprefix("skipped: "), check["fix"] or ""):
+            assert "".join(text.split()) in shown
+    assert max(len(line.rstrip()) for line in lines[:-1]) <= int(columns)
 
 
 def test_ctrl_c_leaves_clean(server: FaultServer) -> None:
@@ -365,7 +377,7 @@ def test_a_key_that_is_refused(server: FaultServer) -> None:
         ({**TELLING, "limit_remaining": 0.5}, None, "warning", "little is left of its limit"),
         ({**TELLING, "limit": 2, "limit_remaining": 0.5}, None, "ok", "limit $0.50 of $2.00"),
         (TELLING, {"total_credits": 10, "total_usage": 10}, "failed", "no credit is left"),
-        (TELLING, {"total_credits": 10, "total_usage": 10.5}, "failed", "credits $-0.50"),
+        (TELLING, {"total_credits": 10, "total_usage": 10.5}, "failed", "credits -$0.50"),
         ({"is_free_tier": True}, {"total_credits": 0, "total_usage": 0}, "warning", "free models only"),
         ({"is_free_tier": True}, {"total_credits": 0, "total_usage": 1}, "failed", "no credit is left"),
         (TELLING, {"total_credits": 10, "total_usage": 9.5}, "warning", "little credit is left"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from decimal import Decimal
 
 import pytest
@@ -74,6 +75,23 @@ def test_a_strategy_orders(server: FaultServer, capsys: pytest.CaptureFixture[st
 
     assert models() == ["a/dear", "b/cheap"]
     assert models("--strategy", "cost_optimized") == ["b/cheap", "a/dear"]
+
+
+@pytest.mark.parametrize(
+    ("stdin", "message"),
+    [(b"%PDF-1.7\nplain", "stdin holds no text"), (b" \n", "the prompt is empty"), (b"a\xff", "stdin holds no text")],
+)
+def test_a_stdin_that_is_no_prompt(stdin: bytes, message: str) -> None:
+    done = run("explain", "--dev", stdin=stdin)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+
+
+def test_stdin_is_a_prompt_as_for_chat() -> None:
+    done = run("explain", "-", "--dev", "-m", "openai/gpt-4o", "--json", stdin="x".encode("utf-16"))
+    assert json.loads(done.stdout)["targets"][0]["model"] == "openai/gpt-4o"
+    shell = ["sh", "-c", '"$0" -m routerkit --dev explain < /dev/null', sys.executable]
+    assert "no PROMPT: give one, or pipe it in" in run(command=shell).stderr
 
 
 def test_a_strategy_that_does_not_exist(capsys: pytest.CaptureFixture[str]) -> None:

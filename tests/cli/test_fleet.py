@@ -7,13 +7,15 @@ import re
 import sys
 from collections.abc import Iterator
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from routerkit import BreakerPolicy, Client, InternalServerError
 from routerkit.cli import main
-from routerkit.cli.fleet import BAR, bar, cost, lasting, limit_table
+from routerkit.cli.fleet import BAR, _Names, bar, cost, lasting, limit_table
 from routerkit.testing import FaultServer, closed_port, replies
 from routerkit.testing.replies import catalog_model
 from routerkit.types.fleet import LimitState
@@ -175,6 +177,32 @@ def test_health_as_a_document(shared: dict[str, str], capsys: pytest.CaptureFixt
     assert main(["health", "--json", "--watch", "1"]) == 2
 
 
+def test_gateways_that_do_not_answer_hold_up_only_the_first_look(
+    running: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When it looks for the names of what is open."""
+    monkeypatch.setattr("routerkit.cli.fleet.LISTS_SECONDS", 0.1)
+    with FaultServer() as gateway:
+        options: dict[str, Any] = {"api_key": KEY, "base_url": gateway.url, "store": f"{running.url[:-1]}2"}
+        gateway.catalog = replies.hang()
+        gateway.script("a/busy", replies.error(503))
+        with Client(**options, catalog_fallback=False, breaker=BreakerPolicy(fast_trip=2, open_seconds=300)) as client:
+            for _ in range(2):
+                with pytest.raises(InternalServerError):
+                    client.complete("Hi", model="a/busy")
+        asked = gateway.catalog_requests
+        with Client(**options) as client:
+            names = _Names(client)
+            for _ in range(3):
+                (breaker,) = names.report().breakers
+                assert breaker.scope == ""
+            assert gateway.catalog_requests == asked + 1
+            names._again = 0.0
+            monkeypatch.undo()
+            gateway.catalog = [catalog_model("a/busy")]
+            assert names.report().breakers[0].scope.startswith("a/busy on ")
+
+
 def test_nothing_yet(running: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROUTERKIT_STORE", f"{running.url[:-1]}1")  # another database of the same server
     monkeypatch.setenv("OPENROUTER_API_KEY", KEY)
@@ -185,7 +213,9 @@ def test_nothing_yet(running: Server, capsys: pytest.CaptureFixture[str], monkey
     assert [row[1:] for row in rows] == [["0"]] * 6
     rows, err = shown(capsys, "health")
     assert rows == []
-    assert err.startswith("No breaker is open.\nThe settings name no limits and no budgets.\nThe store answers: ")
+    assert err.startswith(
+        "No breaker is open.\nThe settings of this command name no limits and no budgets.\nThe store answers: "
+    )
 
 
 # Where nothing is shared
@@ -236,6 +266,29 @@ def test_eighty_columns_are_enough(shared: dict[str, str]) -> None:
     assert re.search(r"the budget of tenant acme.* █░{9} +\$0\.00048 +\$100\.00 +0 % +\d+ (h|days)", health)
     assert "gateway" not in usage
     assert "cached" not in usage
+
+
+@pytest.mark.parametrize(
+    ("command", "rows"),
+    [
+        (
+            "usage",
+            ["tenant +model +answers +cost", r"acme +b/two +4 +\$0\.00048", r"globex +a/unpriced +5 +\$0\.00 \+ 5"],
+        ),
+        ("stats", ["tenant +calls +failed +p95", r"globex +7 +2 +\S+ m?s", r"acme +4 +0 +\S+ m?s"]),
+        ("health", ["limit +back in", r"6 requests a day of +67 % +\d+ (h|min|s)", r"3 requests at a time of +0 %"]),
+    ],
+)
+def test_on_forty_columns_nothing_is_cut_off(shared: dict[str, str], command: str, rows: list[str]) -> None:
+    days = [] if command == "health" else ["--days", "2"]
+    with terminal(command, *days, COLUMNS="40", NO_COLOR="1", **shared) as screen:
+        text = screen.show()
+        assert screen.wait() == 0
+    assert "…" not in text
+    for row in rows:
+        assert re.search(f"^{row}", text, re.MULTILINE), text
+    tables = re.split(r"^(?:Since|The store) ", text, flags=re.MULTILINE)[0]
+    assert max(map(len, tables.split("\r\n"))) <= 40
 
 
 def test_watching_goes_on_until_ctrl_c(shared: dict[str, str]) -> None:

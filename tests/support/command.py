@@ -20,6 +20,8 @@ COMMAND = (sys.executable, "-m", "routerkit")
 OURS = re.compile(
     r"(OPENROUTER|ONEROUTER|INFRON|ROUTERKIT)_|(DEV_MODE|NO_COLOR|HTTPS?_PROXY|ALL_PROXY)$", re.IGNORECASE
 )
+TIME = r"(?:\d+\.\d ms|\d+ ms|\d\.\d\d s|\d+ s)"
+"""A time that was measured, of less than two minutes, as the command tells it."""
 CONTROLS = "".join(map(chr, (*range(0x20), *range(0x7F, 0xA0))))
 HOSTILE = "A\x1b[31mred\x9b1m\x07 [bold]b[/bold]\x08\tend"
 TAMED = "A\\x1b[31mred\\x9b1m\\x07 [bold]b[/bold]\\x08\tend"

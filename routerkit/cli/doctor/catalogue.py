@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import difflib
 import time
 from collections.abc import Iterator
 
@@ -12,7 +11,8 @@ import attrs
 from routerkit.cli.doctor.check import CONFIGURATION, Check, failed, ok, skipped, warning
 from routerkit.cli.doctor.subject import Subject
 from routerkit.cli.endings import exit_code
-from routerkit.cli.render import price
+from routerkit.cli.near import near
+from routerkit.cli.render import price, seconds
 from routerkit.core import plan
 from routerkit.core.catalog import CatalogCache, Snapshot
 from routerkit.core.catalog_lists import sources_of
@@ -74,7 +74,7 @@ def _read(subject: Subject, settings: Settings, gateway: Gateway) -> Check:
 
 def _told(name: str, gateway: Gateway, credential: Credential | None, snapshot: Snapshot, took: float) -> Check:
     unknown = sum(not model.pricing.known for model in snapshot.models)
-    parts = [f"{len(snapshot.models)} models, read in {took:.2f} s"]
+    parts = [f"{len(snapshot.models)} models, read in {seconds(took)}"]
     if unknown:
         parts.append(f"{'all' if unknown == len(snapshot.models) else unknown} without a known price")
     if snapshot.dropped:
@@ -158,10 +158,10 @@ def _found(name: str, model: str, target: Target, entry: Model, wall: float) -> 
 
 def _missing(settings: Settings, snapshots: dict[str, Snapshot], name: str, model: str, targets: list[Target]) -> Check:
     ids = sorted({each for target in targets for each in snapshots[target.gateway].by_id})
-    near = difflib.get_close_matches(model, ids, 3, 0.6)
-    fix = f"did you mean {' or '.join(near)}?" if near else "routerkit models --search WORDS finds ids"
+    meant = near(model, ids, 3)
+    fix = f"did you mean {' or '.join(meant)}?" if meant else "routerkit models --search WORDS finds ids"
     where = " or ".join(dict.fromkeys(target.gateway for target in targets))
-    told, facts = f"{model} is not in the catalogue of {where}", {"model": model, "near": near}
+    told, facts = f"{model} is not in the catalogue of {where}", {"model": model, "near": meant}
     formats = {gateway.name: gateway.id_format for gateway in settings.gateways}
     if all(
         formats[target.gateway] == "any" for target in targets

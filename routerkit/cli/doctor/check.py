@@ -75,8 +75,3 @@ def ending(checks: Iterable[Check]) -> int:
     """The exit code: 0 when nothing failed, else that of the gravest failure."""
     codes = {check.code for check in checks if check.verdict is Outcome.FAILED}
     return next((code for code in GRAVITY if code in codes), OTHER) if codes else 0
-
-
-def milliseconds(duration: float) -> str:
-    """A short time, from seconds."""
-    return f"{1000 * duration:.1f} ms" if duration < 0.01 else f"{1000 * duration:.0f} ms"

@@ -11,6 +11,7 @@ import attrs
 
 from routerkit.cli.doctor.check import Check, failed, ok, skipped, warning
 from routerkit.cli.doctor.subject import Answered, Subject
+from routerkit.cli.render import roughly
 
 ODD, BROKEN = 5.0, 60.0
 """Seconds."""
@@ -57,17 +58,9 @@ def judged(answers: Sequence[Answered]) -> Check:
     facts: dict[str, Any] = {"skew": best.seconds, "uncertainty": best.uncertainty, "origin": best.origin}
     if best.least <= ODD:
         return ok("clock", f"as {host}'s, within {max(1.0, abs(best.seconds) + best.uncertainty):.0f} s", **facts)
-    told = f"{_duration(abs(best.seconds))} {'ahead of' if best.seconds > 0 else 'behind'} {host}'s"
+    told = f"{roughly(abs(best.seconds))} {'ahead of' if best.seconds > 0 else 'behind'} {host}'s"
     fix = "set this machine's clock (NTP: timedatectl set-ntp true)"
     if best.least <= BROKEN:
         return warning("clock", f"{told}: days of budgets and dates to retry at are off by that", fix, **facts)
     broken = "budget days begin at a wrong time, dates in Retry-After are misread, certificates may be refused"
     return failed("clock", f"{told}: {broken}", fix, **facts)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.0f} h" if seconds < 172_800 else f"{seconds / 86_400:.0f} days"

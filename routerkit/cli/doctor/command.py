@@ -12,7 +12,7 @@ from routerkit.cli import options
 from routerkit.cli.doctor.check import OTHER, Check, Outcome, counts, ending, failed
 from routerkit.cli.endings import exit_code
 from routerkit.cli.options import Shared
-from routerkit.cli.render import new_table
+from routerkit.cli.render import new_table, width
 from routerkit.cli.terminal import Output, one_line
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ MARKS = {
     Outcome.SKIPPED: ("- skipped", "dim"),
 }
 """A sign, a word and a style: who sees no colours misses nothing."""
+NARROW = 100
+"""On a terminal of fewer columns, names have none of their own."""
 NAME_WIDTH = 28
 """Columns, so that the tables of all sections stand below one another."""
 
@@ -79,7 +81,7 @@ def doctor(context: click.Context, question: str | None, timeout: Timeouts) -> N
             found += [(title, check) for check in checks]
             if checks and not shared.as_json:
                 stdout.line(title, "bold")
-                stdout.table(table_of(checks))
+                stdout.table(table_of(checks, width(stdout)))
     finally:
         subject.close()
     code = ending(check for _, check in found)
@@ -120,20 +122,24 @@ def _guarded(title: str, checks: Iterator[Check]) -> Iterator[Check]:
         yield failed(title, told, "please report it; the other checks go on", exit_code(error) or OTHER)
 
 
-def table_of(checks: list[Check]) -> Table:
+def table_of(checks: list[Check], columns: int) -> Table:
+    """``columns``: those of the terminal; where they are few, names stand before what was found, not beside it."""
     from rich.text import Text
 
+    wide = columns >= NARROW
     table = new_table()
     table.show_header = False
     table.add_column(width=9, no_wrap=True)
-    table.add_column(min_width=NAME_WIDTH, overflow="fold")
+    if wide:
+        table.add_column(min_width=NAME_WIDTH, overflow="fold")
     table.add_column(overflow="fold")
     for check in checks:
         mark, style = MARKS[check.verdict]
-        found = check.found.removeprefix("skipped: ")
-        table.add_row(Text(mark, style=style), one_line(check.name), one_line(found))
+        name, found = one_line(check.name), one_line(check.found.removeprefix("skipped: "))
+        table.add_row(Text(mark, style=style), *([name, found] if wide else [f"{name}: {found}"]))
         if check.fix:
-            table.add_row("", "", Text(f"→ {one_line(check.fix)}", style="bold" if check.code else ""))
+            fix = Text(f"→ {one_line(check.fix)}", style="bold" if check.code else "")
+            table.add_row("", *[""] * wide, fix)
     return table
 
 

@@ -20,13 +20,13 @@ from routerkit.cli.doctor.check import (
     CONNECTION,
     Check,
     failed,
-    milliseconds,
     ok,
     skipped,
     warning,
 )
 from routerkit.cli.doctor.subject import Subject
 from routerkit.cli.doctor.wire import ProxyRefusedError, Wire, certificate_seen, is_address, names_in
+from routerkit.cli.render import seconds
 from routerkit.errors import ConfigurationError
 from routerkit.transport.addresses import AddressNotAllowedError
 from routerkit.transport.failures import name_of
@@ -156,7 +156,7 @@ class _Journey:
             return failed(name, str(error), "Gateway(block_private=True) allows public addresses only", CONNECTION)
         took = time.monotonic() - began
         told, facts = tell(found)
-        return ok(name, f"{told}, {milliseconds(took)}", seconds=took, **facts)
+        return ok(name, f"{told}, {seconds(took)}", seconds=took, **facts)
 
     def _resolved(self, addresses: list[str]) -> tuple[str, dict[str, Any]]:
         if is_address(self.wire.next_host):
@@ -241,7 +241,7 @@ def judged(name: str, certificate: dict[str, Any], version: str, took: float, wa
     """A certificate that was verified. ``took`` and ``wall``: seconds, the latter Unix's."""
     issuer, ends = names_in(certificate.get("issuer")), ssl.cert_time_to_seconds(str(certificate["notAfter"]))
     day = datetime.datetime.fromtimestamp(ends, datetime.timezone.utc).date().isoformat()
-    told = f"{version}, verified; issued by {issuer}, until {day}; {milliseconds(took)}"
+    told = f"{version}, verified; issued by {issuer}, until {day}; {seconds(took)}"
     facts = {"version": version, "issuer": issuer, "not_after": ends, "seconds": took}
     days = (ends - wall) / 86_400
     if days < SOON:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
-from routerkit.cli.doctor.check import CONFIGURATION, CONNECTION, Check, failed, milliseconds, ok, skipped, warning
+from routerkit.cli.doctor.check import CONFIGURATION, CONNECTION, Check, failed, ok, skipped, warning
 from routerkit.cli.doctor.installation import packages
 from routerkit.cli.doctor.subject import Subject
+from routerkit.cli.render import roughly, seconds
 from routerkit.core.effects import Ask, Loss, StoreFailure
 from routerkit.errors import ConfigurationError
 from routerkit.store.redis import RedisStore
@@ -107,7 +108,7 @@ class _Session:
         took = time.monotonic() - began
         if not usable:
             return failed("store login", _words(self._failure, self._seconds), _remedy(self._failure), CONNECTION)
-        told = f"let in, and every command is allowed; connected and asked in {milliseconds(took)}"
+        told = f"let in, and every command is allowed; connected and asked in {seconds(took)}"
         return ok("store login", told, seconds=took)
 
     def _latency(self, first: float) -> Check:
@@ -148,20 +149,20 @@ class _Session:
         for gateway in gateways:
             blob = self._drive(self._store.board.read(f"list {gateway.catalog_url}"))
             age = None if blob is None else blob.age
-            told = "none yet" if age is None else f"{age / 60:.0f} min old"
+            told = "none yet" if age is None else f"{roughly(age)} old"
             yield ok(f"shared list of {gateway.name}", told, age=age)
 
 
 def latency(first: float, times: list[float]) -> Check:
     """What times to ask mean, in seconds; ``first``: with the time to connect."""
     median = statistics.median(times)
-    told, facts = f"{milliseconds(median)} (median of {len(times)})", {"median": median, "times": times, "first": first}
-    limit = f"a call waits {milliseconds(SECONDS)} for it at most"
+    told, facts = f"{seconds(median)} (median of {len(times)})", {"median": median, "times": times, "first": first}
+    limit = f"a call waits {seconds(SECONDS)} for it at most"
     nearer = "use a store nearer to this machine"
     if median > SECONDS:
         return failed("store latency", f"{told}; {limit}: it would be taken for lost", nearer, CONNECTION, **facts)
     if first > SECONDS or median > SECONDS / 2:
-        told = f"{told}, with connecting {milliseconds(first)}; {limit}, else it is taken for lost for a while"
+        told = f"{told}, with connecting {seconds(first)}; {limit}, else it is taken for lost for a while"
         return warning("store latency", told, nearer, **facts)
     return ok("store latency", told, **facts)
 
