@@ -400,10 +400,14 @@ def from_file(path: str | os.PathLike[str]) -> dict[str, str]:
         from dotenv import dotenv_values
     except ModuleNotFoundError:
         raise ConfigurationError("env_file= needs python-dotenv: pip install 'routerkit[cli]'") from None
-    if not os.path.isfile(path):
-        raise ConfigurationError(f"env_file={os.fspath(path)!r}: no such file")
+    name = f"env_file={os.fspath(path)!r}"
+    if not os.path.exists(path):
+        raise ConfigurationError(f"{name}: no such file")
     try:
-        values = dotenv_values(path, interpolate=False, encoding="utf-8-sig")
-    except (OSError, UnicodeError) as error:
-        raise ConfigurationError(f"env_file={os.fspath(path)!r}: cannot be read: {type(error).__name__}") from None
+        with open(path, encoding="utf-8-sig") as file:
+            values = dotenv_values(stream=file, interpolate=False)
+    except UnicodeError:
+        raise ConfigurationError(f"{name}: cannot be read: it is no text in UTF-8") from None
+    except OSError as error:
+        raise ConfigurationError(f"{name}: cannot be read: {error.strerror or type(error).__name__}") from None
     return {name: value for name, value in values.items() if value is not None}

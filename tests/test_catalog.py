@@ -261,6 +261,7 @@ ERRORS = [
     (HttpResponse(200, {}, b'{"data": []}'), ProtocolError, "malformed"),
     (HttpResponse(200, {}, b'{"data": [{"title": "x"}]}'), ProtocolError, "malformed"),
     (HttpResponse(200, {}, b'{"error": {"code": 502, "message": "x"}}'), InternalServerError, "provider_unavailable"),
+    (HttpResponse(200, {}, b'{"error": {"message": "out of order"}}'), InternalServerError, "server_error"),
     (HttpResponse(302, {"location": "https://evil.example"}, b""), ProtocolError, "unexpected_redirect"),
 ]
 
@@ -273,6 +274,11 @@ def test_without_a_copy_the_error_is_raised(cache: CatalogCache, answer: Any, ki
     assert caught.value.code == code
     assert str(caught.value).startswith("the catalogue on openrouter: ")
     assert asker.events == [CatalogRefreshed("openrouter", 0, error=code)]
+
+
+def test_what_the_gateway_says_in_place_of_a_list_is_told(cache: CatalogCache) -> None:
+    with pytest.raises(InternalServerError, match="out of order"):
+        Asker(cache).send(HttpResponse(200, {}, b'{"error": {"message": "out of order"}, "data": []}'))
 
 
 @pytest.mark.parametrize(("answer", "kind", "code"), ERRORS, ids=[row[2] for row in ERRORS])

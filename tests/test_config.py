@@ -570,13 +570,26 @@ def test_a_file_is_taken_as_it_stands(tmp_path: Path, monkeypatch: pytest.Monkey
     assert from_file(path) == {"A": "${HOME_SECRET}", "B": "${HOME_SECRET}", "C": "x"}
 
 
-@pytest.mark.parametrize("content", [None, b"\xff\xfeA\x00"])
-def test_a_file_that_cannot_be_read(tmp_path: Path, content: bytes | None) -> None:
+@pytest.mark.parametrize(
+    ("content", "told"), [(None, "no such file"), (b"\xff\xfeA\x00", "cannot be read: it is no text in UTF-8")]
+)
+def test_a_file_that_cannot_be_read(tmp_path: Path, content: bytes | None, told: str) -> None:
     path = tmp_path / "none.env" if content is None else env_file(tmp_path, content)
-    with pytest.raises(ConfigurationError, match="env_file="):
+    with pytest.raises(ConfigurationError, match=f"env_file=.*: {told}$"):
         from_file(path)
-    with pytest.raises(ConfigurationError, match="env_file="):
+    with pytest.raises(ConfigurationError, match=r"env_file=.*: cannot be read: Is a directory$"):
         from_file(tmp_path)
+
+
+def test_a_file_may_be_a_pipe() -> None:
+    """As a shell makes one of `--env-file <(decrypt secrets)`."""
+    reader, writer = os.pipe()
+    os.write(writer, b"A=1\n")
+    os.close(writer)
+    try:
+        assert from_file(f"/dev/fd/{reader}") == {"A": "1"}
+    finally:
+        os.close(reader)
 
 
 @pytest.mark.parametrize(

@@ -330,6 +330,8 @@ class CatalogCache:
         if response.status != 200:
             return signal, ""
         models, dropped = source.read(signal.body)
+        if not models and isinstance(signal.body, Mapping) and signal.body.get("error"):
+            return signal, ""  # as everywhere, the body beats the status
         if not models:
             return attrs.evolve(signal, ending=Ending.MALFORMED), "no model in it"
         last = self._last(source)
