@@ -36,12 +36,12 @@ class Client(ClientBase):
     ``"onerouter"`` or a :class:`Gateway`), ``base_url``, ``gateways`` (several, in order: names, base URLs, :class:`Gateway`),
     ``aliases`` (a model's id by gateway), ``default_model``, ``fallback_models``, ``catalog_fallback``, ``strategy`` and
     ``fallback_strategy`` (a name or a :class:`Strategy`), ``performance_cache``, ``tenants`` (of :class:`Tenant`), ``limits``
-    (:class:`Limits`, or a dict of them by what they apply to), ``budget`` (:class:`Budget`), ``timeout`` (seconds or :class:`Timeouts`),
-    ``retry`` (:class:`RetryPolicy`), ``breaker`` (:class:`BreakerPolicy`), ``catalog_ttl`` (seconds), ``dev_mode``,
-    ``dev_script``, ``dev_pace`` (seconds), ``store``, ``observers``, ``app_url``, ``app_title``. What is not given is read from
-    the environment. Besides: ``runtime`` (a :class:`SystemRuntime`: clocks, waits, randomness) and ``transport`` (a
-    :class:`routerkit.testing.Carrier`, which performs exchanges in the place of requests), both for tests. Raises
-    ConfigurationError.
+    (:class:`Limits`, or a dict of them by what they apply to), ``budget`` (:class:`Budget`), ``timeout`` (seconds or
+    :class:`Timeouts`), ``retry`` (:class:`RetryPolicy`), ``breaker`` (:class:`BreakerPolicy`), ``catalog_ttl`` (seconds),
+    ``dev_mode``, ``dev_script``, ``dev_pace`` (seconds), ``store``, ``observers``, ``app_url``, ``app_title``. What is not
+    given is read from the environment. Besides: ``runtime`` (a :class:`SystemRuntime`: clocks, waits, randomness) and
+    ``transport`` (a :class:`routerkit.testing.Carrier`, which performs exchanges in the place of requests), both for tests.
+    Raises ConfigurationError.
     """
 
     def _setup(self, settings: Settings, runtime: SystemRuntime | None) -> None:
@@ -137,7 +137,8 @@ class Client(ClientBase):
         """What all processes that share the store did on the last ``days`` (1 to 35) UTC days, today among them, and how they are
         now: usage, statistics, open breakers, what is used of limits and budgets. A tenant's client tells of its own.
 
-        Others' calls of the last ten seconds or so, and of idle processes since their last call, may not be in it yet. Raises
+        Others' calls of the last ten seconds or so, and of idle processes since their last call, may not be in it yet; calls that
+        ended after their client was closed, or that was never closed, are not in it. Raises
         ConfigurationError without such a store, StoreUnavailableError when it cannot be asked.
         """
         report: FleetReport = self._drive(self._fleet(days))

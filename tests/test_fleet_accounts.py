@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from decimal import Decimal
 from typing import Any
 
@@ -141,6 +142,25 @@ def test_one_tells_for_all(teller: Teller) -> None:
     with pytest.raises(StopIteration):
         step.send(teller.server.perform(question))
     assert teller.told == ["tell 1"]
+
+
+@pytest.mark.parametrize("at", range(2))
+def test_who_closes_while_another_tells_has_that_one_tell_the_rest(teller: Teller, at: int) -> None:
+    """``at``: how many of the other's questions were answered already."""
+    teller.used_many(2 * AT_A_TIME)
+    teller.server.runtime.now += 2 * TELL_SECONDS
+    step = teller.shared.flush() if at else teller.shared.sync()
+    question = step.send(None)
+    for _ in range(at):
+        question = step.send(teller.server.perform(question))
+    teller.used()
+    with pytest.raises(StopIteration):
+        teller.shared.flush().send(None)
+    with contextlib.suppress(StopIteration):
+        while True:
+            question = step.send(teller.server.perform(question))
+    assert not teller.accounts.untold
+    assert teller.read().stats().calls == 2 * AT_A_TIME + 1
 
 
 def test_what_is_too_much_for_once_goes_with_the_next_calls(teller: Teller) -> None:

@@ -10,7 +10,7 @@ from routerkit.core.router import Router
 from routerkit.testing import replies as r
 from routerkit.types.event import BreakerState
 from tests.support.board import BoardServer, MemoryBoard
-from tests.support.core import HOST, KEY, A, B, World, asking, target
+from tests.support.core import HOST, KEY, A, B, World, after, asking, target
 from tests.support.virtual import Interruption, VirtualRuntime
 
 PROBE = f"lease probe {A} on {HOST}"
@@ -79,6 +79,36 @@ def test_what_a_mock_says_is_for_nobody_else(server: BoardServer) -> None:
     assert world.ask().answer is not None
     assert world.router.board is None
     assert server.asked == []
+
+
+def test_what_one_process_learns_orders_what_the_others_ask() -> None:
+    server = BoardServer(VirtualRuntime(0.5))
+    one, two = (process(server, strategy="performance_optimized") for _ in range(2))
+    for world in (one, two):
+        world.script(A, after(5, r.completion("slow")))
+        world.script(B, r.completion("fast"))
+    for model in (A, B):
+        for _ in range(4):
+            assert one.ask(model=model).error is None
+    server.runtime.now += 15
+    assert one.ask(model=B).error is None
+    assert two.ask(model=None, fallback_models=[A, B]).gives == "fast"
+
+
+def test_where_nobody_looks_at_scores_none_are_shared(server: BoardServer) -> None:
+    world = process(server)
+    for _ in range(3):
+        assert world.ask().error is None
+        server.runtime.now += 15
+    assert server.asked
+    assert not [what for what in server.asked if "scores" in what]
+
+
+def test_a_process_of_its_own_keeps_nothing_for_others() -> None:
+    world = World(strategy="performance_optimized")
+    assert world.ask().error is None
+    assert world.router.scores.get(target(A)) is not None
+    assert not world.router.scores.untold
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -285,7 +285,8 @@ def test_whenever_the_store_is_lost_nobody_can_tell(server: BoardServer) -> None
         assert question.what.split()[0] == what.split()[0]
         server.lost = True
         with pytest.raises(
-            StoreUnavailableError, match=r"^the store cannot be asked now, which knows what the fleet saw$"
+            StoreUnavailableError,
+            match=r"^the store cannot be asked now, which knows what the fleet saw: see that it runs",
         ):
             step.send(server.perform(question))
         server.lost = False
@@ -300,7 +301,9 @@ def test_the_error_names_the_store_and_no_password(server: BoardServer) -> None:
     world.ask()
     with pytest.raises(StoreUnavailableError) as caught:
         report(world)
-    assert str(caught.value) == "the store at redis://there:1234 cannot be asked now, which knows what the fleet saw"
+    assert str(caught.value).startswith(
+        "the store at redis://there:1234 cannot be asked now, which knows what the fleet saw"
+    )
     assert caught.value.should_retry
 
 

@@ -146,6 +146,15 @@ def test_forked_processes_come_to_the_exact_sum(world: World) -> None:
         assert len(world.server.chat_requests) == 25
 
 
+def test_a_breaker_that_opened_here_is_among_those_of_the_fleet(world: World) -> None:
+    """Told at once: a call would tell it at its start."""
+    world.server.script(A, r.error(500))
+    with world.client(fallback_models=[B]) as caller:
+        while "open" not in caller.client.health().breakers.values():
+            answer_of(caller)
+        assert [breaker.scope for breaker in fleet(caller).breakers] == [f"{A} on {world.gateway}"]
+
+
 def test_a_tenants_client_tells_of_its_own(two: tuple[World, World]) -> None:
     tenants = [
         Tenant("acme", ACME, limits=Limits(requests_per_day=5, concurrency=2), budget=Budget("2.50")),

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from routerkit.core import fleet_accounts as module
 from routerkit.core.entries import LEFT_OUT, MAX_NUMBER, SHAPES, Entry
 from routerkit.core.fleet_accounts import Sums
-from routerkit.core.usage import FAILED, LONGEST
 from routerkit.types.usage import Stats
 
 
@@ -32,10 +31,19 @@ def test_sums_do_not_grow_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     sums.add([Entry(f"u//g/{number}", (1,) * 10) for number in range(8)])
     sums.add([Entry("u//g/2", (1,) * 10)])
     assert len(sums.usage().rows) == 5
-    assert (sums.unreadable, sums.usage().total.answers) == (3, 6)
+    assert (sums.left_out, sums.unreadable, sums.usage().total.answers) == (3, 0, 6)
+    sums.add([Entry("nonsense", (1,)), Entry("o/", (4,))])
+    assert (sums.left_out, sums.unreadable) == (7, 1)
+
+
+def test_a_name_that_is_known_is_looked_at_all_the_same() -> None:
     sums = Sums(0, 1)
-    sums.add([Entry("m/", (MAX_NUMBER,))] * 3 + [Entry("f//X", (MAX_NUMBER,))] * 3)
-    assert sums._sums[LONGEST]["",] == sums._sums[FAILED]["", "X"] == [MAX_NUMBER]
+    sums.add(
+        [Entry("c/", (5,) * 34), Entry("c/", (1,) * 33), Entry("c/", (-1,) * 34), Entry("c/", (MAX_NUMBER + 1,) * 34)]
+    )
+    assert (sums.stats().calls, sums.unreadable) == (5, 3)
+    sums.add([Entry("c/", (MAX_NUMBER,) * 34), Entry("m/", (7_000_000,)), Entry("m/", (5_000_000,))])
+    assert (sums.stats().calls, sums.stats().duration_max) == (MAX_NUMBER + 5, 7.0)
 
 
 names = st.sampled_from(["u//g/m", "u/a/g/m", "c/", "c/a", "m/", "m/a", "f//X", "f/a/X", "a//ok", "o/"])

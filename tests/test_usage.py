@@ -104,6 +104,18 @@ def test_what_a_stream_had_used_when_it_broke_counts_though_it_is_no_answer(acco
     assert row.possibly_billed == 2
 
 
+def test_a_failed_attempt_that_was_billed_counts_where_nobody_tells_for_how_much(accounts: Accounts) -> None:
+    """So is a stream that broke off after its first content, in gateways' books."""
+    billed = attrs.evolve(LOST, billing=Billing.CONFIRMED)
+    record(accounts, (A, billed), error="StreamInterruptedError", stream=True)
+    record(accounts, (A, billed), (B, OK), stream=True, cost="1")
+    record(accounts, (B, billed), error="StreamInterruptedError", stream=True, usage=USAGE)
+    assert [(row.model, row.possibly_billed, row.prompt_tokens) for row in accounts.usage().rows] == [
+        ("a/one", 2, 0),
+        ("b/two", 0, 100),
+    ]
+
+
 def test_a_call_without_any_attempt_used_nothing(accounts: Accounts) -> None:
     record(accounts, error="NoEligibleModelError")
     assert accounts.usage() == UsageReport()

@@ -194,9 +194,7 @@ def _below(stderr: Output, client: Client, report: FleetReport) -> None:
 
 def _oddities(stderr: Output, report: FleetReport) -> None:
     if report.left_out:
-        told = (
-            f"The store had no room for {report.left_out:,} additions, as there were too many names: sums are too low."
-        )
+        told = f"There was no room for {report.left_out:,} additions, as there were too many names: sums are too low."
         stderr.line(told, "yellow")
     if report.unreadable:
         stderr.line(f"Entries there that are not ours, and are left out: {report.unreadable:,}.", "yellow")

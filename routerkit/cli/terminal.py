@@ -7,6 +7,7 @@ Colours appear on a terminal only, and not when ``NO_COLOR`` is set.
 from __future__ import annotations
 
 import io
+import math
 import os
 import sys
 from typing import TYPE_CHECKING, Any, TextIO
@@ -40,11 +41,14 @@ def one_line(text: str) -> str:
 
 
 def json_text(document: Any, option: int = 0) -> str:
-    """A document as JSON. What a gateway sent can be nested deeper than ``orjson`` writes: then what is far down is left out."""
+    """A document as JSON. What a gateway sent can be nested deeper than ``orjson`` writes: then what is far down is left out.
+    It can hold larger numbers too, and surrogates."""
     try:
         return orjson.dumps(document, option=option).decode()
     except orjson.JSONEncodeError:
-        return orjson.dumps(_pruned(document, _DEEPEST), option=option).decode()
+        import json
+
+        return json.dumps(_pruned(document, _DEEPEST), indent=2 if option & orjson.OPT_INDENT_2 else None)
 
 
 def _pruned(value: Any, levels: int) -> Any:
@@ -52,7 +56,7 @@ def _pruned(value: Any, levels: int) -> Any:
         return {name: _pruned(each, levels - 1) for name, each in value.items()} if levels else "…"
     if isinstance(value, (list, tuple)):
         return [_pruned(each, levels - 1) for each in value] if levels else "…"
-    return value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class Output:

@@ -5,7 +5,8 @@ A name is made of words: what kind of numbers they are, and of what. Whatever is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import add
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
@@ -15,7 +16,7 @@ from routerkit.types.usage import DURATIONS, SUMS
 MAX_NAME = 400
 """Characters of a name."""
 MAX_NUMBER = 10**24 - 1
-"""What would be more stays at it."""
+"""What would be more stays at it, in what is told and where it is kept."""
 PARTS = 16
 """Of what is kept for a day, so that no reply keeps the server, or whoever waits for it, busy for long."""
 
@@ -80,12 +81,23 @@ def read(entry: Entry) -> Figures | None:
     if shape is None or len(entry.name) > MAX_NAME:
         return None
     words = tuple(map(unquote, rest.split("/", shape[0] - 1)))
-    fits = (len(words), len(entry.numbers)) == shape and all(words[1:])
-    if not fits or not all(word.isprintable() for word in words):
+    if len(words) != shape[0] or not all(words[1:]) or not all(word.isprintable() for word in words):
         return None
-    if _name(kind, words) != entry.name or not all(0 <= number <= MAX_NUMBER for number in entry.numbers):
+    if _name(kind, words) != entry.name or not _fit(kind, entry.numbers):
         return None
     return Figures(kind, words, entry.numbers)
+
+
+def grown(figures: Figures, entry: Entry) -> Figures | None:
+    """These, and what an entry of the same name adds; ``None``: it is none of ours."""
+    if not _fit(figures.kind, entry.numbers):
+        return None
+    join: Callable[[int, int], int] = max if figures.kind == LONGEST else add
+    return Figures(figures.kind, figures.words, tuple(map(join, figures.numbers, entry.numbers)))
+
+
+def _fit(kind: str, numbers: tuple[int, ...]) -> bool:
+    return len(numbers) == SHAPES[kind][1] and min(numbers) >= 0 and max(numbers) <= MAX_NUMBER
 
 
 def _name(kind: str, words: tuple[str, ...]) -> str:

@@ -8,20 +8,20 @@ is kept, and told later; it counts for the day on which it is heard.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 from routerkit.core.effects import Runtime
-from routerkit.core.entries import LEFT_OUT, MAX_NUMBER, PARTS, SHAPES, Entry, read, written
+from routerkit.core.entries import LEFT_OUT, PARTS, SHAPES, Entry, grown, read, written
 from routerkit.core.fleet import Board
 from routerkit.core.limits import Counting
-from routerkit.core.usage import ATTEMPTS, CALLS, FAILED, LONGEST, MICRO, PICO, USED, Accounts
+from routerkit.core.usage import ATTEMPTS, CALLS, FAILED, LONGEST, MICRO, PICO, USED, Accounts, Figures
 from routerkit.types.usage import EXACT, SUMS, Stats, UsageReport, UsageRow
 
 TELL_SECONDS = 10.0
 """Between two times that a process tells, ± 10 %."""
-AT_A_TIME = 200
+AT_A_TIME = 100
 """Entries of a batch, about; more go with the next call."""
 FLUSH_SECONDS = 1.0
 """That telling all the rest may take, when a client closes."""
@@ -56,6 +56,8 @@ class SharedAccounts:
         """Empty while a caller tells for all."""
         self._batch: _Batch | None = None
         self._number = 0
+        self._until = float("-inf")
+        """Until when whoever tells goes on."""
         self._wait()
 
     @property
@@ -69,28 +71,29 @@ class SharedAccounts:
         yield from self._in_turn(0.0)
 
     def flush(self) -> Counting[bool]:
-        """Tell all there is; whether it is heard."""
+        """Tell all there is; whether it is heard, or somebody is at it, who then goes on to the end."""
         return (yield from self._in_turn(FLUSH_SECONDS))
 
     def _in_turn(self, seconds: float) -> Counting[bool]:
-        """Tell a batch, and go on for so long while there are more; whether the last was heard. Who comes meanwhile does
-        nothing."""
-        turn = self._turn
-        try:
-            turn.pop()
-        except IndexError:
-            return True
-        try:
-            self._wait()
-            until = self._runtime.monotonic() + seconds
-            heard = yield from self._tell()
-            while heard and self._accounts.untold and self._runtime.monotonic() < until:
+        """Tell a batch, and go on for so long while there are more; whether the last was heard. Where somebody is at it already,
+        nothing is done here, and that one goes on for so long."""
+        self._until = max(self._until, self._runtime.monotonic() + seconds)
+        turn, heard = self._turn, True
+        while heard:
+            try:
+                turn.pop()
+            except IndexError:
+                return True
+            try:
+                self._wait()
                 heard = yield from self._tell()
-            if heard and self._accounts.untold:
-                self._next = self._runtime.monotonic()
-            return heard
-        finally:
-            turn.append(None)
+                if heard and self._accounts.untold:
+                    self._next = self._runtime.monotonic()
+            finally:
+                turn.append(None)
+            if not self._accounts.untold or self._runtime.monotonic() >= self._until:
+                break
+        return heard
 
     def _wait(self) -> None:
         self._next = self._runtime.monotonic() + TELL_SECONDS * (0.9 + 0.2 * self._runtime.random())
@@ -155,9 +158,10 @@ class Sums:
         """What day it is by the store's clock."""
         self.unreadable = 0
         """Entries that were none."""
-        self._sums: dict[str, dict[tuple[str, ...], list[int]]] = {kind: {} for kind in SHAPES}
-        """By kind, and by words."""
-        self._count = 0
+        self.left_out = 0
+        """Entries for which there was no room, in the store or here."""
+        self._sums: dict[str, Figures] = {}
+        """By the names of entries: days have most of them in common, and each is read once."""
 
     @property
     def complete(self) -> bool:
@@ -169,32 +173,24 @@ class Sums:
         """Unix seconds."""
         return float((self.today - self.days + 1) * DAY)
 
-    @property
-    def left_out(self) -> int:
-        """Entries for which the store had no room."""
-        return self._sums[LEFT_OUT].get(("",), [0])[0]
-
     def add(self, entries: Iterable[Entry]) -> None:
         for entry in entries:
-            figures = read(entry)
+            known = self._sums.get(entry.name)
+            figures = read(entry) if known is None else grown(known, entry)
             if figures is None:
                 self.unreadable += 1
-                continue
-            sums = self._sums[figures.kind]
-            known = sums.get(figures.words)
-            if known is not None:
-                sums[figures.words] = _together(figures.kind, known, figures.numbers)
-            elif self._count < MAX_SUMS:
-                self._count += 1
-                sums[figures.words] = list(figures.numbers)
+            elif figures.kind == LEFT_OUT:
+                self.left_out += figures.numbers[0]
+            elif known is not None or len(self._sums) < MAX_SUMS:
+                self._sums[entry.name] = figures
             else:
-                self.unreadable += 1
+                self.left_out += 1
 
     def usage(self, tenant: str | None = None) -> UsageReport:
         """Of one tenant, or of all."""
         rows = [
             UsageRow(tenant=owner or None, gateway=gateway, model=model, **_used(numbers))
-            for (owner, gateway, model), numbers in self._sums[USED].items()
+            for (owner, gateway, model), numbers in self._of(USED)
             if tenant is None or owner == tenant
         ]
         rows.sort(key=lambda row: (row.tenant or "", row.gateway, row.model))
@@ -210,16 +206,21 @@ class Sums:
 
     def _tallies(self, tenant: str | None) -> dict[str, _Tally]:
         """By tenant, in their order."""
-        owners = sorted(owner for (owner,) in self._sums[CALLS] if tenant is None or owner == tenant)
+        longest = dict(self._of(LONGEST))
         tallies = {
-            owner: _Tally(self._sums[CALLS][owner,], self._sums[LONGEST].get((owner,), [0])[0], {}, {})
-            for owner in owners
+            owner: _Tally(calls, longest.get((owner,), (0,))[0], {}, {})
+            for (owner,), calls in sorted(self._of(CALLS))
+            if tenant is None or owner == tenant
         }
         for kind in (FAILED, ATTEMPTS):
-            for (owner, word), (count,) in sorted(self._sums[kind].items()):
+            for (owner, word), (count,) in sorted(self._of(kind)):
                 if owner in tallies:
                     (tallies[owner].failed if kind == FAILED else tallies[owner].attempts)[word] = count
         return tallies
+
+    def _of(self, kind: str) -> Iterator[tuple[tuple[str, ...], tuple[int, ...]]]:
+        """Words and numbers of all of this kind."""
+        return ((each.words, each.numbers) for each in self._sums.values() if each.kind == kind)
 
 
 class _Tally(NamedTuple):
@@ -259,12 +260,6 @@ def _counted(several: Iterable[dict[str, int]]) -> dict[str, int]:
         for word, count in counts.items():
             whole[word] = whole.get(word, 0) + count
     return whole
-
-
-def _together(kind: str, one: Sequence[int], other: Sequence[int]) -> list[int]:
-    if kind == LONGEST:
-        return [max(pair) for pair in zip(one, other, strict=True)]
-    return [min(sum(pair), MAX_NUMBER) for pair in zip(one, other, strict=True)]
 
 
 def _used(numbers: Sequence[int]) -> dict[str, Any]:

@@ -41,11 +41,15 @@ def fleet_report(router: Router, days: int, store: Callable[[], StoreReport] | N
         raise ConfigurationError(f"a fleet is a client's with a store that processes share (store='redis://…'): {why}")
     heard = yield from accounts.flush()
     sums = (yield from accounts.read(days)) if heard else None
+    if sums is not None and router.fleet is not None:
+        yield from router.fleet.sync()
     hints = None if sums is None else (yield from board.exchange([]))
     limits = None if hints is None else (yield from _limits(settings, board))
     if sums is None or hints is None or limits is None:
         where = f" at {settings.store.address}" if settings.store is not None else ""
-        raise StoreUnavailableError(f"the store{where} cannot be asked now, which knows what the fleet saw")
+        raise StoreUnavailableError(
+            f"the store{where} cannot be asked now, which knows what the fleet saw: see that it runs and can be reached from here"
+        )
     return FleetReport(
         days=days,
         since=sums.since,
@@ -102,7 +106,7 @@ def _breakers(router: Router, board: Board, hints: Mapping[str, Hint], sums: Sum
     """The hints, by the names that this process knows of what they may be about."""
     left = dict(hints)
     found: list[OpenBreaker] = []
-    for scope in _scopes(router, sums):
+    for scope in _scopes(router, sums) if left else ():
         if not left:
             break
         hint = left.pop(board.name(scope), None)

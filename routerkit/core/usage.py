@@ -277,11 +277,15 @@ class Accounts:
         if self._shared:
             self._untold[tenant, None] = None
             self._longest[tenant] = max(route.duration, self._longest.get(tenant, 0.0))
+        told = error is None or usage is not None or cost is not None
+        last = route.attempts[-1] if route.attempts and told else None
+        """That of which it is known what was billed, as far as anybody told."""
         for attempt in route.attempts:
-            if attempt.verdict.billing is Billing.POSSIBLE:
+            billing = attempt.verdict.billing
+            if billing is Billing.POSSIBLE or (billing is Billing.CONFIRMED and attempt is not last):
                 self._row(tenant, attempt.target).possibly_billed += 1
-        if route.attempts and (error is None or usage is not None or cost is not None):
-            self._row(tenant, route.attempts[-1].target).add(error is None, usage, cost)
+        if last is not None:
+            self._row(tenant, last.target).add(error is None, usage, cost)
 
     def _row(self, tenant: str | None, target: Target) -> _Row:
         key = (tenant, target)

@@ -63,7 +63,10 @@ class LimitState:
 
 @attrs.frozen(kw_only=True)
 class FleetReport:
-    """What all processes that share a store and its namespace did, and how they are now."""
+    """What all processes that share a store and its namespace did, and how they are now.
+
+    Each tells every ten seconds or so, with its next call, and when its client is closed: a call that ends later is in no sum.
+    """
 
     days: int
     """UTC days of the store's clock that are added up, today the last of them."""
@@ -82,7 +85,7 @@ class FleetReport:
     store: StoreReport
     """How the store does, as this process saw it."""
     left_out: int = 0
-    """Additions to these sums for which the store had no room, as there were too many names: some sums are too low."""
+    """Additions to these sums for which there was no room, as there were too many names: some sums are too low."""
     unreadable: int = 0
     """Entries found in the store that no process of ours had written; they are left out."""
 

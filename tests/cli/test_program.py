@@ -12,6 +12,7 @@ import sysconfig
 from decimal import Decimal
 from pathlib import Path
 
+import orjson
 import pytest
 
 from routerkit import __version__, errors
@@ -19,7 +20,7 @@ from routerkit.cli import main
 from routerkit.cli.endings import ENDINGS, exit_code
 from routerkit.cli.program import COMMANDS
 from routerkit.cli.render import money, price, roughly, seconds
-from routerkit.cli.terminal import one_line, visible
+from routerkit.cli.terminal import json_text, one_line, visible
 from routerkit.testing import FaultServer, replies
 from routerkit.types.model import Pricing
 from tests.support.command import COMMAND, CONTROLS, KEY, run
@@ -235,6 +236,12 @@ def test_no_control_character_gets_through() -> None:
     assert not set(one_line(CONTROLS)) & set(CONTROLS)
     harmless = "Grüße, 世界 \N{THUMBS UP SIGN} [b]\\x1b"
     assert visible(harmless) == one_line(harmless) == harmless
+
+
+def test_what_only_python_can_read_becomes_json_too() -> None:
+    document = {"tokens": 10**30, "text": "\ud800", "rate": float("nan"), "fine": [1.5, "é"]}
+    for option in (0, orjson.OPT_INDENT_2):
+        assert json.loads(json_text(document, option)) == {**document, "rate": None}
 
 
 def test_what_is_nested_too_deep_for_json_is_left_out(server: FaultServer, capsys: pytest.CaptureFixture[str]) -> None:

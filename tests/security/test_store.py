@@ -96,8 +96,8 @@ def dumped(client: redis.Redis) -> dict[str, bytes]:
 
 @each_facade
 def test_nothing_that_anybody_chose_is_seen_in_a_shared_store(facade: str, gateway: FaultServer, store: Server) -> None:
-    """Neither in what it holds nor in what it was sent: no prompt, no key, and no tenant but in the fleet's accounts, where its name
-    is what they are about. Names of models and gateways are in the catalogue, which all may know."""
+    """Neither in what it holds nor in what it was sent: no prompt, no key, and no tenant but in the fleet's accounts, where
+    its name is what they are about. Names of models and gateways are in the catalogue, which all may know."""
     options = everything(gateway, TENANTS)
     with Wire(store.port) as wire, sharing(FACADES[facade], gateway, wire.url, **options) as shared:
         live(shared, TENANTS, PROMPT)
