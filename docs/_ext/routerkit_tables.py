@@ -108,7 +108,11 @@ def failures_tables() -> str:
 def exit_codes_table() -> str:
     """How the command ends."""
     rows = [
-        (f"`{each.code}`", each.meaning, ", ".join(f"`{kind.__name__}`" for kind in each.errors if kind is not Exception))
+        (
+            f"`{each.code}`",
+            each.meaning,
+            ", ".join(f"`{kind.__name__}`" for kind in each.errors if kind is not Exception),
+        )
         for each in ENDINGS
     ]
     return _table(("Code", "What it means", "Errors, and those below them"), rows)
