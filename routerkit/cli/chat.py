@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
-from routerkit.cli import known, options
+from routerkit.cli import options
 from routerkit.cli.answers import answer_document, show_rest, summary
 from routerkit.cli.attachments import Attachment, content, gather
 from routerkit.cli.options import F, Shared
@@ -60,12 +60,7 @@ def _attach(modality: str, metavar: str, text: str) -> Callable[[F], F]:
 @click.option(
     "--json-schema", metavar="FILE", shell_complete=_paths, help="JSON: the schema that the answer is to follow."
 )
-@click.option(
-    "--strategy",
-    metavar="NAME",
-    shell_complete=known.strategies,
-    help="Order the models by it: cost_optimized, round_robin, ... [default: as the settings say]",
-)
+@options.strategy
 @click.option(
     "--timeout",
     metavar="DURATION",

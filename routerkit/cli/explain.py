@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from routerkit.cli import known, options
+from routerkit.cli import options
 from routerkit.cli.options import Shared
 from routerkit.cli.render import add_row, money, new_table, seconds, width
 from routerkit.cli.stdin import prompt_text
@@ -28,12 +28,7 @@ NARROW = 100
 @click.argument("prompt", required=False, callback=options.text)
 @options.models
 @click.option("--system", metavar="TEXT", callback=options.text, help="A system message to go before the prompt.")
-@click.option(
-    "--strategy",
-    metavar="NAME",
-    shell_complete=known.strategies,
-    help="Order the models by it: cost_optimized, round_robin, ... [default: as the settings say]",
-)
+@options.strategy
 @click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="Longest answer, in tokens.")
 @click.option("--all", "everything", is_flag=True, help=f"Show all rows, not only the first {SHOWN} of each table.")
 @options.as_json

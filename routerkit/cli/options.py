@@ -153,6 +153,14 @@ def models(command: F) -> F:
     return model(fallback(command))
 
 
+strategy = click.option(
+    "--strategy",
+    metavar="NAME",
+    shell_complete=_known("strategies"),
+    help="Order the models by it: cost_optimized, round_robin, ... [default: as the settings say]",
+)
+
+
 def text(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
     """Words that can be sent."""
     if value is not None and not value.isascii():
@@ -163,19 +171,30 @@ def text(_: click.Context, __: click.Parameter, value: str | None) -> str | None
     return value
 
 
-def patience(_: click.Context, __: click.Parameter, value: str | None) -> Timeouts | None:
-    """A duration as the call's timeouts."""
+def pause(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
+    """A duration in seconds, from 0 on."""
     if value is None:
         return None
     from routerkit.environment import duration
-    from routerkit.types.policy import Timeouts
 
     try:
         seconds = duration(value)
     except ValueError as error:
         raise click.BadParameter(f"{value!r} {error}") from None
-    if not 0 < seconds <= 86_400:
-        raise click.BadParameter(f"{value!r} must be above 0 and at most 24h")
+    if seconds > 86_400:
+        raise click.BadParameter(f"{value!r} must be at most 24h")
+    return seconds
+
+
+def patience(context: click.Context, parameter: click.Parameter, value: str | None) -> Timeouts | None:
+    """A duration as the call's timeouts."""
+    seconds = pause(context, parameter, value)
+    if seconds is None:
+        return None
+    if seconds == 0:
+        raise click.BadParameter(f"{value!r} must be above 0")
+    from routerkit.types.policy import Timeouts
+
     return Timeouts.of(seconds)
 
 

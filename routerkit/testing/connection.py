@@ -46,7 +46,7 @@ class RecordedRequest:
         """The path without its query."""
         return self.path.partition("?")[0]
 
-    @property
+    @cached_property
     def model(self) -> str:
         """The ``model`` of the JSON body, or ``""`` if there is none."""
         with suppress(ValueError):

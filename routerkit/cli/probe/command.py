@@ -17,21 +17,6 @@ from routerkit.types.policy import Timeouts
 _USD = re.compile(r"\$?([0-9]{1,9}(?:\.[0-9]{0,9})?|\.[0-9]{1,9})")
 
 
-def pause(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
-    """A duration in seconds, from 0 on."""
-    if value is None:
-        return None
-    from routerkit.environment import duration
-
-    try:
-        seconds = duration(value)
-    except ValueError as error:
-        raise click.BadParameter(f"{value!r} {error}") from None
-    if seconds > 86_400:
-        raise click.BadParameter(f"{value!r} must be at most 24h")
-    return seconds
-
-
 def usd(_: click.Context, __: click.Parameter, value: str | None) -> Decimal | None:
     """An amount of US dollars, such as ``0.50`` or ``$5``."""
     if value is None:
@@ -54,7 +39,7 @@ def usd(_: click.Context, __: click.Parameter, value: str | None) -> Decimal | N
 @click.option(
     "--delay",
     metavar="DURATION",
-    callback=pause,
+    callback=options.pause,
     help="Between the starts of two questions to one gateway. [default: 180; 0 for servers on this machine]",
 )
 @click.option(
@@ -71,7 +56,7 @@ def usd(_: click.Context, __: click.Parameter, value: str | None) -> Decimal | N
 @click.option(
     "--max-wait",
     metavar="DURATION",
-    callback=pause,
+    callback=options.pause,
     help="How long one question is put off for limits and Retry-After. [default: 600]",
 )
 @click.option(
