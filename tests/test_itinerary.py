@@ -11,7 +11,7 @@ from routerkit import InternalServerError, NoEligibleModelError, RetryPolicy, Ti
 from routerkit.testing import replies as r
 from routerkit.types.event import BreakerState
 from routerkit.types.route import Origin
-from tests.support.core import HOST, KEY, A, B, C, Told, World, after, asking
+from tests.support.core import HOST, KEY, A, B, C, Told, World, after, asking, doing
 
 SMALL, LARGE, UNTOLD = "x/small", "x/large", "x/untold"
 TOO_LONG = r.error(400, message="This model's maximum context length is 10 tokens")
@@ -151,6 +151,18 @@ def test_what_the_catalogue_offers_comes_after_what_is_named() -> None:
     told = world.ask()
     assert told.attempts == [f"{A} 500 server_error", "x/free:free 200 ok"]
     assert list(told.skipped) == ["x/dear"]
+
+
+def test_it_is_explained_in_the_order_in_which_it_is_asked() -> None:
+    world = World(strategy="cost_optimized")
+    pricing = {"prompt": "0.000000001", "completion": "0.000000001"}
+    world.catalog(entry("x/dear", context_length=2000), entry("x/cheap", context_length=1000, pricing=pricing))
+    for model in (A, "x/cheap"):
+        world.script(model, r.error(400, message=f"{model} is not a valid model id"))
+    _, plan = world.gateway.run(world.router.explain(asking(allow_any_price=True)))
+    assert [each.model for each in plan.targets] == [A, "x/cheap", "x/dear"]
+    told = world.ask(allow_any_price=True)
+    assert [attempt.model for attempt in told.route.attempts] == [A, "x/cheap", "x/dear"]
 
 
 def test_where_only_what_is_named_may_be_asked_the_catalogue_is_not_even_read() -> None:
@@ -353,6 +365,14 @@ def test_after_its_backoff_a_call_need_not_heed_the_rest_that_nobody_asked_for()
     told = world.ask()
     assert (told.gives, told.attempts) == ("Fine", [f"{A} 429 rate_limited", f"{A} 200 ok"])
     assert sum(told.waits) < 2
+
+
+def test_another_key_has_to_heed_it() -> None:
+    """It was not this call that was refused with that key, and waited."""
+    world = World(api_key=[KEY, KEY + "2"])
+    world.script(A, doing(lambda: world.ask(), r.error(429)), r.error(429), r.completion())
+    told = world.ask(fallback_models=[B])
+    assert told.attempts == [f"{A} 429 rate_limited", f"{B} 200 ok"]
 
 
 def test_as_long_as_the_longest_wait_allowed() -> None:

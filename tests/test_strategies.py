@@ -21,7 +21,6 @@ from routerkit.core.performance import Score
 from routerkit.core.strategies import (
     COLD_EVERY,
     KINDS,
-    LONG,
     STRATEGIES,
     CostOptimized,
     MultiModel,
@@ -620,8 +619,8 @@ def fitting(name: str, *inputs: str, supports: str = "", context: int = 200_000,
         ("Hello", {"response_format": {"type": "json_object"}}, ("text",)),
         ("Hello", {"reasoning": {"effort": "low"}}, ("reasoning",)),
         ("Hello", {"reasoning": {"effort": "none"}}, ("text",)),
-        ("x" * 3 * LONG, {}, ("text",)),
-        ("x" * 3 * LONG, {"max_tokens": 1}, ("long",)),
+        ("x" * 96_000, {}, ("text",)),
+        ("x" * 96_000, {"max_tokens": 1}, ("long",)),
         (
             [{"role": "user", "content": [IMAGE]}],
             {"tools": [{}], "reasoning_effort": "high", "max_tokens": 40_000},
@@ -648,10 +647,14 @@ def test_the_cheapest_that_fits() -> None:
 
 
 def test_all_that_it_fits_is_told() -> None:
+    entries = [Model(A), fitting(B, "image", supports="tools max_tokens")]
     found = MultiModel().order(
-        candidates(A), outlook([{"role": "user", "content": [IMAGE]}], entries=[Model(A)], tools=[{}])
+        candidates(A, B), outlook([{"role": "user", "content": [IMAGE]}], entries=entries, tools=[{}], max_tokens=100)
     )
-    assert found[0].reason == "fallback 1; fits image, tools as far as its gateway tells; its price is unknown"
+    assert [each.reason for each in found] == [
+        "fallback 2; fits image, tools; expected to cost 2.1 USD",
+        "fallback 1; fits image, tools as far as its gateway tells; its price is unknown",
+    ]
 
 
 def test_what_the_catalogue_tells_goes_before_what_it_leaves_open() -> None:

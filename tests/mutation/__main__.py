@@ -21,7 +21,7 @@ class Outcome:
     alive: list[str]
     """A line for each mutant that nobody noticed, though somebody could."""
     equivalent: int = 0
-    stale: int = 0
+    stale: tuple[str, ...] = ()
     """Entries of the list of equivalent mutants that are none."""
 
 
@@ -50,8 +50,13 @@ def mutated_code(chosen: Subject, work: Path, processes: int) -> Outcome:
     total, survivors = code.run(chosen, work, processes)
     known = EQUIVALENT.get(chosen.name, {})
     alive = [each for each in survivors if attrs.astuple(each) not in known]
-    lines = [f"{each.function}\n    - {each.removed}\n    + {each.added}" for each in alive]
-    return Outcome(total, lines, len(survivors) - len(alive), len(known.keys() - set(map(attrs.astuple, survivors))))
+    found = {attrs.astuple(each) for each in survivors}
+    stale = tuple(shown(*each) for each in known if each not in found)
+    return Outcome(total, [shown(*attrs.astuple(each)) for each in alive], len(survivors) - len(alive), stale)
+
+
+def shown(function: str, removed: str, added: str) -> str:
+    return f"{function}\n    - {removed}\n    + {added}"
 
 
 def mutated_tables(chosen: Subject) -> Outcome:
@@ -72,8 +77,8 @@ def told(what: str, outcome: Outcome) -> int:
     )
     for line in outcome.alive:
         print(f"  {line}")
-    if outcome.stale:
-        print(f"  {outcome.stale} entries of tests/mutation/equivalent.py are stale")
+    for line in outcome.stale:
+        print(f"  stale in tests/mutation/equivalent.py: {line}")
     sys.stdout.flush()
     return len(outcome.alive)
 

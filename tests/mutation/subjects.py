@@ -21,6 +21,8 @@ class Subject:
 
 _SEVERAL = ("tests/test_gateways.py", "tests/test_keys.py", "tests/test_tenants.py", "tests/test_orders.py")
 """Of several gateways, keys and tenants, and of their order."""
+_SHORT = ("tests/test_quotas.py", "tests/test_queues.py", "tests/test_reservations.py", "tests/test_fleet_calls.py")
+"""Of whole calls where limits, budgets or the fleet have a say."""
 
 SUBJECTS = {
     subject.name: subject
@@ -52,12 +54,40 @@ SUBJECTS = {
         ),
         Subject(
             "itinerary",
-            ("tests/test_itinerary.py", "tests/test_call.py", "tests/test_patience.py", *_SEVERAL),
+            ("tests/test_itinerary.py", "tests/test_call.py", "tests/test_patience.py", *_SEVERAL, *_SHORT),
             ("itinerary.MIN_USEFUL", "itinerary.CATALOG_PATIENCE", "itinerary._WAITABLE"),
         ),
         Subject("access", ("tests/test_keys.py", "tests/test_router.py")),
-        Subject("ladder", ("tests/test_call.py", "tests/test_patience.py", "tests/test_itinerary.py", *_SEVERAL)),
-        Subject("router", ("tests/test_router.py", "tests/test_call.py", "tests/test_key_info.py", *_SEVERAL)),
+        Subject(
+            "call",
+            (
+                "tests/test_call.py",
+                "tests/test_attempts.py",
+                "tests/test_ladder.py",
+                "tests/test_itinerary.py",
+                *_SEVERAL,
+                *_SHORT,
+            ),
+            ("call.MAX_LAG", "call._FINAL"),
+        ),
+        Subject(
+            "ladder",
+            ("tests/test_ladder.py", "tests/test_call.py", "tests/test_itinerary.py", *_SEVERAL, *_SHORT),
+            ("ladder._TRANSPARENT",),
+        ),
+        Subject(
+            "router",
+            (
+                "tests/test_router.py",
+                "tests/test_itinerary.py",
+                "tests/test_call.py",
+                "tests/test_key_info.py",
+                *_SEVERAL,
+                *_SHORT,
+                "tests/test_shared_catalog.py",
+                "tests/test_fleet_report.py",
+            ),
+        ),
         Subject(
             "strategies",
             ("tests/test_strategies.py", "tests/test_orders.py"),

@@ -1,0 +1,298 @@
+"""The rungs of a call's ladder in the core alone: what another attempt costs, and what the error says when there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from routerkit import (
+    APIError,
+    BudgetExceededError,
+    ContextLengthExceededError,
+    DeadlineExceededError,
+    LimitExceededError,
+    Limits,
+    NoEligibleModelError,
+    RateLimitError,
+    RetryPolicy,
+    Tenant,
+    Timeouts,
+)
+from routerkit.core.effects import Send
+from routerkit.core.limits import Charge, Counting, Denial, Grant
+from routerkit.store.memory import MemoryStore
+from routerkit.testing import replies as r
+from routerkit.types.gateway import Gateway
+from routerkit.types.route import Plan
+from tests.support.core import HOST, KEY, A, B, C, Told, World, after, asking
+from tests.support.virtual import VirtualRuntime
+
+FIRST = Gateway(name="first", base_url="http://127.0.0.1:1/v1")
+SECOND = Gateway(name="second", base_url="http://127.0.0.1:2/v1")
+KEYS = {"first": [KEY, KEY + "2"], "second": KEY + "3"}
+CONFLICT = r.error(409)
+TOO_LONG = r.error(400, message="This model's maximum context length is 10 tokens")
+ONE_RETRY = RetryPolicy(budget=1, budget_deposit=0)
+
+
+def reasons(told: Told) -> list[str]:
+    """Why was waited."""
+    return [wait.reason for wait in told.route.waits]
+
+
+# --- what is not sent ---
+
+
+class Slow(MemoryStore):
+    """Takes half a second to say whether."""
+
+    def admit(self, charges: Sequence[Charge], lease: float, owner: str = "") -> Counting[Grant | Denial]:
+        made = yield from super().admit(charges, lease, owner)
+        runtime = self._runtime
+        assert isinstance(runtime, VirtualRuntime)
+        runtime.now += 0.5
+        return made
+
+
+def test_leave_that_comes_at_the_last_moment_is_too_late() -> None:
+    runtime = VirtualRuntime()
+    world = World(runtime=runtime, store=Slow(runtime), limits={f"model:{A}": Limits(requests_per_day=1)})
+    told = world.ask(timeouts=Timeouts(total=0.5))
+    assert isinstance(told.error, DeadlineExceededError)
+    assert str(told.error) == (
+        "no answer within the 0.5 s of the call (asked: no model); allow more with timeout=, or name faster models"
+    )
+    assert world.gateway.requests == []
+    assert world.ask().error is None, "it does not count"
+
+
+def test_a_limit_that_refuses_is_told_as_that_however_late() -> None:
+    runtime = VirtualRuntime()
+    world = World(runtime=runtime, store=Slow(runtime), limits=Limits(requests_per_day=1))
+    assert world.ask().error is None
+    error = world.ask(timeouts=Timeouts(total=0.5)).error
+    assert isinstance(error, LimitExceededError)
+    assert not isinstance(error, DeadlineExceededError)
+
+
+@pytest.mark.parametrize("gateways", [[FIRST], [FIRST, SECOND]], ids=["one", "two"])
+def test_a_call_of_which_nothing_was_sent_does_not_count(gateways: list[Gateway]) -> None:
+    world = World(gateways=gateways, api_key={each.name: KEY for each in gateways}, limits=Limits(requests_per_day=1))
+    for each in gateways:
+        world.gateway.at(each.base_url).script(A, "refused")
+    assert world.ask().attempts == [f"{A} - connect_failed"] * len(gateways)
+    world.gateway.at(FIRST.base_url).script(A, r.completion())
+    assert world.ask().error is None
+    assert isinstance(world.ask().error, LimitExceededError)
+
+
+class Watched(VirtualRuntime):
+    """Counts how often any of its locks is taken."""
+
+    taken = 0
+
+    def lock(self) -> Any:
+        return self
+
+    def __enter__(self) -> None:
+        self.taken += 1
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def test_a_call_that_is_dropped_takes_no_lock() -> None:
+    """It may be the garbage collector that drops it, in a thread that holds that very lock."""
+    runtime = Watched()
+    world = World(runtime=runtime)
+    step = world.router.complete(asking())
+    assert isinstance(step.send(None), Send)
+    before = runtime.taken
+    assert before > 0
+    step.close()
+    assert runtime.taken == before
+
+
+# --- another attempt ---
+
+
+def test_an_idle_connection_that_was_closed_costs_one_attempt_less_and_no_more() -> None:
+    world = World(retry=RetryPolicy(max_attempts=2))
+    world.script(A, r.stale_keepalive(), r.error(500))
+    world.script(B, r.error(500))
+    assert world.ask().error is None
+    told = world.ask(fallback_models=[B, C])
+    assert told.attempts == [f"{A} - stale_connection", f"{A} 500 server_error", f"{B} 500 server_error"]
+    assert told.waits == [], "it is asked again at once"
+
+
+def test_a_connection_that_led_to_a_wrong_server_is_made_anew_at_once_and_at_no_charge() -> None:
+    world = World(retry=RetryPolicy(max_attempts=1))
+    world.script(A, r.error(421), r.completion())
+    told = world.ask()
+    assert (told.attempts, told.waits) == ([f"{A} 421 misdirected", f"{A} 200 ok"], [])
+    assert [request.index for request in world.gateway.requests] == [0, 0]
+
+
+def test_why_is_waited_before_the_same_model_is_asked_again() -> None:
+    world = World()
+    world.script(A, CONFLICT, r.completion(), r.error(409, headers={"Retry-After": "2"}), r.completion())
+    assert reasons(world.ask()) == ["backoff"]
+    assert reasons(world.ask()) == ["the gateway asked for it"]
+
+
+def test_a_hint_of_the_longest_wait_allowed_is_heeded_and_no_wait_is_longer() -> None:
+    """Though waits are spread beyond what the gateway asked for."""
+    world = World(retry=RetryPolicy(max_sleep=10))
+    world.script(A, r.error(409, headers={"Retry-After": "10"}), r.completion())
+    told = world.ask()
+    assert (told.waits, told.error) == ([10.0], None)
+
+
+def test_each_model_has_retries_of_its_own() -> None:
+    world = World(retry=ONE_RETRY)
+    world.script(A, CONFLICT)
+    world.script(B, CONFLICT)
+    told = world.ask(fallback_models=[B])
+    assert [attempt.model for attempt in told.route.attempts] == [A, A, B, B]
+
+
+def test_and_each_tenant() -> None:
+    tenants = [Tenant("acme", api_key=KEY), Tenant("globex", api_key=KEY + "2")]
+    world = World(api_key=None, tenants=tenants, retry=ONE_RETRY)
+    world.script(A, CONFLICT)
+    tried = []
+    for name in ("acme", "acme", "globex"):
+        world.router = world.tenant(name)
+        tried.append(len(world.ask().attempts))
+    assert tried == [2, 1, 2]
+
+
+def test_a_gateway_that_refuses_all_keys_is_left() -> None:
+    world = World(gateways=[FIRST, SECOND], api_key=KEYS)
+    world.gateway.at(FIRST.base_url).default = r.error(401)
+    world.gateway.at(SECOND.base_url).script(A, r.error(500))
+    told = world.ask(fallback_models=[B])
+    assert [f"{attempt.target} {attempt.verdict}" for attempt in told.route.attempts] == [
+        *[f"{A} on first authentication"] * 2,
+        f"{A} on second server_error",
+        f"{B} on second ok",
+    ]
+    assert {str(skip.target): skip.reason for skip in told.route.skipped} == {
+        f"{B} on first": "its gateway refuses the key"
+    }
+
+
+@pytest.mark.parametrize("keys", [KEY, [KEY, KEY + "2"]], ids=["one", "two"])
+def test_where_the_only_gateway_does_the_call_ends_there(keys: str | list[str]) -> None:
+    world = World(api_key=keys)
+    world.gateway.default = r.error(401)
+    told = world.ask(fallback_models=[B])
+    assert (told.gives, told.skipped) == ("AuthenticationError", {})
+
+
+# --- the error of a call whose attempts failed ---
+
+
+def test_a_call_that_is_too_late_says_whom_it_asked() -> None:
+    world = World()
+    world.script(A, after(5, r.error(500)))
+    world.script(B, r.hang())
+    told = world.ask(timeouts=Timeouts(total=10), fallback_models=[B])
+    assert str(told.error) == (
+        f"no answer within the 10 s of the call (asked: {A} on {HOST}, {B} on {HOST});"
+        " allow more with timeout=, or name faster models"
+    )
+
+
+def test_a_stream_that_was_slow_by_its_own_measure_is_too_late_like_any_other() -> None:
+    world = World()
+    world.script(A, r.hang())
+    told = world.ask(stream=True, timeouts=Timeouts(total=10))
+    assert (told.gives, told.attempts) == ("DeadlineExceededError", [f"{A} - deadline_slow"])
+
+
+def test_what_is_too_long_for_each_model_is_told_as_that() -> None:
+    world = World()
+    world.catalog(r.catalog_model(A, context_length=1000), r.catalog_model(B, context_length=2000))
+    world.script(A, TOO_LONG)
+    world.script(B, TOO_LONG)
+    told = world.ask(fallback_models=[B])
+    assert len(told.attempts) == 2
+    assert isinstance(told.error, ContextLengthExceededError)
+    assert told.error.model == B
+
+
+# --- the error of a call that could ask nobody ---
+
+
+def test_no_model_at_all() -> None:
+    error = World().ask(model=None, fallback_models=None, models=[]).error
+    assert isinstance(error, NoEligibleModelError)
+    assert str(error) == "no model to ask: pass model=, or set default_model= or OPENROUTER_DEFAULT_MODEL"
+    assert error.plan == Plan()
+
+
+@pytest.mark.parametrize(("count", "more"), [(20, []), (21, ["  and 1 more"]), (23, ["  and 3 more"])])
+def test_models_of_which_none_may_be_asked(count: int, more: list[str]) -> None:
+    world = World()
+    world.catalog(*[f"x/dear-{number:02d}" for number in range(count)])
+    told = world.ask(model=None, fallback_models=None)
+    assert isinstance(told.error, NoEligibleModelError)
+    title, *lines = str(told.error).split("\n")
+    assert title == "no model may be asked; name one with model=, or see allow_any_price=:"
+    skipped = told.route.skipped
+    assert lines == [*(f"  {skip.target}: {skip.reason}" for skip in skipped[:20]), *more]
+    assert len(skipped) == count
+    assert told.error.plan == Plan((), skipped)
+
+
+def test_models_that_all_refuse() -> None:
+    world = World()
+    world.script(A, r.error(429, headers={"Retry-After": "200"}))
+    world.ask(fallback_models=[C])
+    world.router.health.breaker(HOST, B).force_open(world.runtime.now)
+    told = world.ask(fallback_models=[B])
+    assert isinstance(told.error, NoEligibleModelError)
+    assert str(told.error) == (
+        f"no model may be asked now:\n  {A} on {HOST}: rests after rate_limited\n  {B} on {HOST}: its breaker is open"
+    )
+    assert {A, B} <= told.skipped.keys()
+    assert told.error.plan == Plan((), told.route.skipped)
+
+
+def test_a_gateway_that_rests_is_the_reason_of_all_its_models() -> None:
+    world = World()
+    world.script(A, r.error(502, "<html>", headers={"Retry-After": "30"}))
+    world.ask()
+    error = world.ask(fallback_models=[B], timeouts=Timeouts(total=10)).error
+    assert isinstance(error, APIError)
+    assert (error.code, error.status_code) == ("not_an_api", 502)
+    assert str(error).startswith(
+        f"{A} on {HOST}: not asked for another 30 s (gateway {HOST} rests after not_an_api): what answers there is no"
+    )
+
+
+def test_an_account_that_is_used_up_is_the_reason_of_all_its_free_models() -> None:
+    free, other = "x/one:free", "x/two:free"
+    world = World()
+    world.script(free, r.error(429, message="Rate limit exceeded: free-models-per-day"))
+    world.ask(model=free)
+    error = world.ask(model=free, fallback_models=[other]).error
+    assert isinstance(error, RateLimitError)
+    assert (error.code, error.status_code) == ("free_tier_exhausted", 429)
+
+
+def test_limits_that_leave_nobody_say_when_to_come_back() -> None:
+    world = World(limits={f"gateway:{HOST}": Limits(requests_per_minute=120)})
+    while (told := world.ask(fallback_models=[B])).error is None:
+        pass
+    error = told.error
+    assert isinstance(error, LimitExceededError)
+    assert not isinstance(error, BudgetExceededError)
+    assert error.retry_after is not None
+    assert 0.3 < error.retry_after <= 0.5
+    used_up = f"120 requests a minute of gateway {HOST}: used up"
+    assert str(error) == (f"no model may be asked now:\n  {A} on {HOST}: {used_up}\n  {B} on {HOST}: {used_up}")
