@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 
 PATIENCE = 20.0
 """Seconds that a server may take to start."""
+TRIES = 5
+"""Ports that are tried: between the search for a free one and its use somebody else may take it."""
+
+
+class EndedAtOnce(Exception):
+    """The server did not start."""
 
 
 def binary() -> str | None:
@@ -61,6 +67,11 @@ class Server:
 
     def __enter__(self) -> Self:
         try:
+            for _ in range(TRIES - 1):
+                with contextlib.suppress(EndedAtOnce):
+                    self.start()
+                    return self
+                self.port = free_port()
             self.start()
         except BaseException:
             self.__exit__(None, None, None)
@@ -92,7 +103,8 @@ class Server:
         )
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
-            assert self._process.poll() is None, "the server ended at once"
+            if self._process.poll() is not None:
+                raise EndedAtOnce(f"with code {self._process.returncode}, on port {self.port}")
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
                 return
             time.sleep(0.01)
