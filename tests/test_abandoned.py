@@ -81,14 +81,14 @@ def server() -> Iterator[FaultServer]:
 @pytest.fixture(autouse=True)
 def _quiet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    gc.freeze()  # what others left is none of its business here
+    gc.collect()
+    gc.freeze()  # what others hold is none of its business here; it stays so, as in tests/conftest.py
     gc.disable()  # it runs when it is told to
     yield
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # of connections whose loop was closed under them
         gc.collect()
     gc.enable()
-    gc.unfreeze()
 
 
 def options(server: FaultServer, runtime: Watching, **more: Any) -> dict[str, Any]:

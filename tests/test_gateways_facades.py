@@ -36,6 +36,7 @@ Facade = type[SyncCaller | AsyncCaller]
 STREAM = pytest.mark.parametrize("stream", [False, True], ids=["complete", "stream"])
 SOON = Timeouts(connect=0.15, total=60)
 ON_SECOND = f"{A} on second ok"
+pytestmark = pytest.mark.usefixtures("few_authorities")
 
 
 @pytest.fixture(params=FACADES)

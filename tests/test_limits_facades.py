@@ -342,7 +342,7 @@ def test_a_full_queue_refuses_at_once(world: World, turnstile: Turnstile) -> Non
 
 @pytest.mark.parametrize("queue", ["client", "key"])
 def test_a_turn_that_does_not_come_in_time(world: World, turnstile: Turnstile, queue: str) -> None:
-    limits = {queue: Limits(concurrency=1, queue_size=5, queue_timeout=0.15)}
+    limits = {queue: Limits(concurrency=1, queue_size=5, queue_timeout=0.05)}
     with world.client(limits=limits) as caller:
         inside = caller.begin("inside")
         eventually(caller, lambda: turnstile.inside == ["inside"])
@@ -350,8 +350,8 @@ def test_a_turn_that_does_not_come_in_time(world: World, turnstile: Turnstile, q
             error = refusal(outcome_of(caller, "late", stream=stream))
             assert type(error) is LimitExceededError
             assert str(error).endswith("all are under way, and no turn came in time")
-            assert sum(wait.seconds for wait in error.route.waits) >= 0.15
-        late = outcome_of(caller, "late", timeout=0.1)
+            assert sum(wait.seconds for wait in error.route.waits) >= 0.05
+        late = outcome_of(caller, "late", timeout=0.04)
         assert isinstance(late, DeadlineExceededError)
         turnstile.let_go("inside")
         inside()
@@ -363,7 +363,7 @@ def test_the_deadline_of_a_call_that_waits(world: World, turnstile: Turnstile) -
         inside = caller.begin("inside")
         eventually(caller, lambda: turnstile.inside == ["inside"])
         for stream in (False, True):
-            error = outcome_of(caller, "late", timeout=0.2, stream=stream)
+            error = outcome_of(caller, "late", timeout=0.1, stream=stream)
             assert isinstance(error, DeadlineExceededError)
             assert error.route is not None
             assert error.route.attempts == ()

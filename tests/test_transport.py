@@ -25,6 +25,8 @@ from tests.support.drivers import DRIVERS, KEY, MODEL, Driver, gateway_at, open_
 
 SOON = 0.15
 """A limit that runs out on purpose."""
+AT_ONCE = 0.05
+"""The same, where nothing has to come before it does."""
 OK = b"HTTP/1.1 200 OK\r\n"
 
 
@@ -239,9 +241,9 @@ BEFORE = [
     Fault("reset", r.reset_before_reply(), Failure.DISCONNECTED),
     Fault("close in the status line", r.raw(b"HTTP/1.1 20"), Failure.DISCONNECTED),
     Fault("close in the headers", r.raw(OK + b"Content-Length: 2\r\nX-"), Failure.DISCONNECTED),
-    Fault("hang", r.hang(), Failure.FIRST_BYTE_TIMEOUT, limits={"first_byte": SOON}),
+    Fault("hang", r.hang(), Failure.FIRST_BYTE_TIMEOUT, limits={"first_byte": AT_ONCE}),
     Fault("hang until the total", r.hang(), Failure.FIRST_BYTE_TIMEOUT, limits={"total": SOON}),
-    Fault("header drip", r.drip_headers(0.02), Failure.FIRST_BYTE_TIMEOUT, limits={"first_byte": SOON}),
+    Fault("header drip", r.drip_headers(0.02), Failure.FIRST_BYTE_TIMEOUT, limits={"first_byte": AT_ONCE}),
     Fault("garbage", r.raw(b"220 smtp.example.com ESMTP\r\n", keep=True), Failure.MALFORMED),
     Fault("garbage without an end", r.raw(b"\x00\x01\x02", keep=True), Failure.MALFORMED),
     Fault("another version", r.raw(b"HTTP/2 200 OK\r\n\r\n"), Failure.MALFORMED),
@@ -254,7 +256,7 @@ BEFORE = [
 ]
 WITHIN = [
     Fault("body drip", r.drip_body(0.02), Failure.READ_TIMEOUT, limits={"total": SOON}, streams=False),
-    Fault("silence", r.stream("Hel", r.pause(60)), Failure.READ_TIMEOUT, limits={"idle": SOON}),
+    Fault("silence", r.stream("Hel", r.pause(60)), Failure.READ_TIMEOUT, limits={"idle": AT_ONCE}),
     Fault("cut with a length", r.truncated_body(), Failure.TRUNCATED),
     Fault("cut with a length, at once", r.truncated_body(b""), Failure.TRUNCATED),
     Fault("cut between chunks", r.stream("Hel", "lo", r.cut()), Failure.TRUNCATED),

@@ -52,6 +52,9 @@ def second() -> Iterator[FaultServer]:
         yield running
 
 
+pytestmark = pytest.mark.usefixtures("few_authorities")
+
+
 @pytest.fixture(autouse=True)
 def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
     forget_proxies(monkeypatch)

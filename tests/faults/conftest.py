@@ -12,6 +12,10 @@ from tests.support.facades import FACADES, AsyncCaller, SyncCaller
 from tests.support.network import Dialled, Names, forget_proxies
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _quickly(few_authorities: None) -> None: ...
+
+
 @pytest.fixture(params=FACADES)
 def facade(request: pytest.FixtureRequest) -> type[SyncCaller | AsyncCaller]:
     return FACADES[request.param]

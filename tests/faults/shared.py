@@ -45,9 +45,8 @@ class Wire:
         self.heard = 0
         """Bytes that it sent."""
         self._passing()
-        self._stop = threading.Event()
+        self._stopped, self._stop = socket.socketpair()
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self._listener.settimeout(0.05)
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
 
@@ -69,11 +68,11 @@ class Wire:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop.set()
         self._let_through.set()
-        for thread in self._threads:
-            thread.join()
-        self._listener.close()
+        with self._listener, self._stopped, self._stop:
+            self._stop.send(b"!")  # nobody reads it, so that all who wait are woken
+            for thread in self._threads:
+                thread.join()
 
     def mend(self) -> None:
         """From now on all goes through; replies that were held too."""
@@ -93,17 +92,17 @@ class Wire:
         self._instead = data
 
     def _accept(self) -> None:
-        while not self._stop.is_set():
-            with suppress(TimeoutError):
-                peer, _ = self._listener.accept()
-                self.connections += 1
-                self._threads.append(threading.Thread(target=self._serve, args=(peer,)))
-                self._threads[-1].start()
+        while self._stopped not in select.select([self._listener, self._stopped], [], [])[0]:
+            peer, _ = self._listener.accept()
+            self.connections += 1
+            self._threads.append(threading.Thread(target=self._serve, args=(peer,)))
+            self._threads[-1].start()
 
     def _serve(self, peer: socket.socket) -> None:
         with suppress(OSError), peer, socket.create_connection(("127.0.0.1", self.port)) as server:
-            while not self._stop.is_set():
-                ready, _, _ = select.select([peer, server], [], [], 0.05)
+            for end in (peer, server):
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else a piece may wait 40 ms for an ACK
+            while self._stopped not in (ready := select.select([peer, server, self._stopped], [], [])[0]):
                 if peer in ready and not self._to_server(peer, server):
                     return
                 if server in ready:

@@ -48,12 +48,6 @@ def _nothing_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-@pytest.fixture
-def server(server: FaultServer) -> FaultServer:
-    server.catalog = in_halves(200, {"data": [r.catalog_model(D, pricing={"prompt": "0", "completion": "0"})]})
-    return server
-
-
 def in_halves(status: int, answer: Any) -> r.Reply:
     """A body that has to be waited for twice."""
     body = json.dumps(answer).encode()
@@ -67,8 +61,12 @@ def in_halves(status: int, answer: Any) -> r.Reply:
     return reply
 
 
+CATALOG = {"data": [r.catalog_model(D, pricing={"prompt": "0", "completion": "0"})]}
+
+
 def script(server: FaultServer) -> None:
     """Every kind of trouble that makes a call go on."""
+    server.catalog = in_halves(200, CATALOG)
     server.script(A, in_halves(503, {"error": {"code": 503, "message": "busy"}}))
     server.script(B, r.stream(r.role(), r.cut()))
     server.script(C, r.error(500, metadata={"error_type": "server"}), r.completion("one two three"))
@@ -102,6 +100,7 @@ def assert_back(caller: Caller, server: FaultServer, when: str) -> None:
             probe.settle(Sample.OK, now)
             breaker.reset(now)
     caller.client._runtime.advance(400)  # type: ignore[attr-defined]  # cooldowns and open breakers have had their time
+    server.catalog = r.json_body(CATALOG)
     assert [model.id for model in caller.models(refresh=True)] == [D]
     assert caller.complete(model="z/fine").text == "Hello from z/fine", f"another call's answer after {when}"
     try:

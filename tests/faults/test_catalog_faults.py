@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
 import attrs
@@ -290,9 +291,13 @@ def announced(connection: Connection, _: RecordedRequest) -> None:
     connection.wait()
 
 
+@cache
+def packed() -> bytes:
+    return gzip.compress(b" " * (2 * MAX_BYTES), 1)
+
+
 def bomb(connection: Connection, _: RecordedRequest) -> None:
-    packed = gzip.compress(b" " * (2 * MAX_BYTES), 1)
-    connection.respond(200, packed, {"Content-Type": "application/json", "Content-Encoding": "gzip"})
+    connection.respond(200, packed(), {"Content-Type": "application/json", "Content-Encoding": "gzip"})
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_the_wall_clock_moves_nothing(facade: Facade, server: FaultServer, shift
         answer = caller.complete(model=A, fallback_models=[B, C])
         assert (answer.route.models, [skip.model for skip in answer.route.skipped]) == ((C,), [A, B])
         with pytest.raises(APITimeoutError):
-            caller.complete(model="e/hang", timeout=Timeouts(first_byte=0.1, total=60))
+            caller.complete(model="e/hang", timeout=Timeouts(first_byte=0.02, total=60))
         runtime.advance(31)
         server.script(B, r.completion())
         assert caller.complete(model=B).route.models == (B,)

@@ -5,6 +5,8 @@ Several calls in a row, to models that answer with their own names: whoever got 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from routerkit import Timeouts
@@ -12,7 +14,7 @@ from routerkit.testing import Connection, FaultServer, RecordedRequest
 from routerkit.testing import replies as r
 from tests.faults.catalogue import fault, row
 from tests.faults.wire import CHUNKED, EVIL, GOOD, OK, chunks, response
-from tests.support.facades import AsyncCaller, SyncCaller
+from tests.support.facades import FACADES, AsyncCaller, SyncCaller, alike
 from tests.support.scenarios import QUICK, A, Ask, B, Trace
 
 Facade = type[SyncCaller | AsyncCaller]
@@ -158,61 +160,83 @@ def test_an_answer_before_it_was_asked_for(facade: Facade, server: FaultServer) 
 # --- 43: an answer that comes too late ---
 
 
+def in_both(play: Callable[[Facade, FaultServer], None]) -> None:
+    """With each facade, at the same time: a clock has to run out."""
+
+    def played(name: str) -> None:
+        with FaultServer() as server:
+            play(FACADES[name], server)
+
+    alike(played)
+
+
 @fault(43)
 @STREAM
-def test_an_answer_after_its_call_has_given_up(facade: Facade, server: FaultServer, stream: bool) -> None:
-    gate = r.gate(r.completion("too late"))
-    server.script(A, gate)
-    with facade(base_url=server.url) as caller:
-        trace = ask(caller, stream=stream)
-        assert (trace.attempts, trace.gives) == (
-            (f"{A} - first_byte_timeout", f"{B} 200 ok"),
-            f"Hello from {B}",
-        )
-        gate.release()
-        assert_own_answers(caller, server)
-        caller.until(server, lambda: server.open_connections < server.connections_opened)  # the first one is closed
-    assert [request.connection for request in server.chat_requests].count(0) == 1
+def test_an_answer_after_its_call_has_given_up(stream: bool) -> None:
+    def play(facade: Facade, server: FaultServer) -> None:
+        gate = r.gate(r.completion("too late"))
+        server.script(A, gate)
+        with facade(base_url=server.url) as caller:
+            trace = ask(caller, stream=stream)
+            assert (trace.attempts, trace.gives) == (
+                (f"{A} - first_byte_timeout", f"{B} 200 ok"),
+                f"Hello from {B}",
+            )
+            gate.release()
+            assert_own_answers(caller, server)
+            caller.until(server, lambda: server.open_connections < server.connections_opened)  # the first is closed
+        assert [request.connection for request in server.chat_requests].count(0) == 1
+
+    in_both(play)
 
 
 @fault(43)
-def test_a_pooled_connection_whose_answer_comes_too_late(facade: Facade, server: FaultServer) -> None:
-    gate = r.gate(r.completion("too late"))
-    server.script("m/first", r.completion())
-    server.script(A, gate)
-    with facade(base_url=server.url) as caller:
-        ask(caller, "m/first")
-        assert ask(caller).attempts == (f"{A} - first_byte_timeout", f"{B} 200 ok")
-        gate.release()
-        assert_own_answers(caller, server)
-    assert [request.connection for request in server.chat_requests].count(0) == 2
+def test_a_pooled_connection_whose_answer_comes_too_late() -> None:
+    def play(facade: Facade, server: FaultServer) -> None:
+        gate = r.gate(r.completion("too late"))
+        server.script("m/first", r.completion())
+        server.script(A, gate)
+        with facade(base_url=server.url) as caller:
+            ask(caller, "m/first")
+            assert ask(caller).attempts == (f"{A} - first_byte_timeout", f"{B} 200 ok")
+            gate.release()
+            assert_own_answers(caller, server)
+        assert [request.connection for request in server.chat_requests].count(0) == 2
+
+    in_both(play)
 
 
 @fault(43)
-def test_a_body_that_goes_on_too_late(facade: Facade, server: FaultServer) -> None:
-    late = r.Signal()
+def test_a_body_that_goes_on_too_late() -> None:
+    def play(facade: Facade, server: FaultServer) -> None:
+        late = r.Signal()
 
-    def reply(connection: Connection, _: RecordedRequest) -> None:
-        connection.send(response(GOOD)[:-10])
-        connection.wait(late)
-        connection.send(response(GOOD)[-10:] + STRAY)
+        def reply(connection: Connection, _: RecordedRequest) -> None:
+            connection.send(response(GOOD)[:-10])
+            connection.wait(late)
+            connection.send(response(GOOD)[-10:] + STRAY)
 
-    server.script(A, reply)
-    with facade(base_url=server.url) as caller:
-        assert ask(caller).attempts == (f"{A} 200 idle_timeout", f"{B} 200 ok")
-        late.set()
-        assert_own_answers(caller, server)
+        server.script(A, reply)
+        with facade(base_url=server.url) as caller:
+            assert ask(caller).attempts == (f"{A} 200 idle_timeout", f"{B} 200 ok")
+            late.set()
+            assert_own_answers(caller, server)
+
+    in_both(play)
 
 
 @fault(43)
-def test_a_stream_that_goes_on_too_late(facade: Facade, server: FaultServer) -> None:
-    late = r.Signal()
-    server.script(A, r.stream(r.role(), "one", r.pause(late), "two", r.end(), r.done()))
-    with facade(base_url=server.url) as caller:
-        trace = ask(caller, stream=True)
-        assert (trace.attempts, trace.partial) == ((f"{A} 200 idle_timeout",), "one")
-        late.set()
-        assert_own_answers(caller, server)
+def test_a_stream_that_goes_on_too_late() -> None:
+    def play(facade: Facade, server: FaultServer) -> None:
+        late = r.Signal()
+        server.script(A, r.stream(r.role(), "one", r.pause(late), "two", r.end(), r.done()))
+        with facade(base_url=server.url) as caller:
+            trace = ask(caller, stream=True)
+            assert (trace.attempts, trace.partial) == ((f"{A} 200 idle_timeout",), "one")
+            late.set()
+            assert_own_answers(caller, server)
+
+    in_both(play)
 
 
 @fault(43)

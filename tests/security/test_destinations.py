@@ -24,6 +24,9 @@ MODEL = "a/one"
 PASSWORD = "-".join(("hunter", "two", "platypus"))
 
 
+pytestmark = pytest.mark.usefixtures("few_authorities")
+
+
 @pytest.fixture(autouse=True)
 def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):

@@ -30,8 +30,6 @@ from tests.security.canaries import (
 )
 from tests.security.troubles import CASES, ask, gateway
 
-each_case = pytest.mark.parametrize("case", CASES)
-
 
 @attrs.frozen
 class Remains:
@@ -73,7 +71,13 @@ def remains(case: str) -> Remains:
     return found
 
 
-@each_case
+@pytest.fixture(params=CASES, scope="module")
+def case(request: pytest.FixtureRequest) -> str:
+    """Of this scope, so that whatever looks at one case comes together: in one process, where it has been gone through."""
+    name: str = request.param
+    return name
+
+
 def test_the_case_is_what_it_says(case: str) -> None:
     (_, kind, trouble), left = CASES[case], remains(case)
     assert isinstance(left.error, trouble.raises)
@@ -83,22 +87,18 @@ def test_the_case_is_what_it_says(case: str) -> None:
     )
 
 
-@each_case
 def test_no_error_tells_a_canary(case: str) -> None:
     assert remains(case).said == []
 
 
-@each_case
 def test_no_frame_shows_a_canary(case: str) -> None:
     assert remains(case).shown == []
 
 
-@each_case
 def test_no_log_line_tells_a_canary(case: str) -> None:
     assert remains(case).logged == []
 
 
-@each_case
 def test_no_pickle_carries_key_or_prompt(case: str) -> None:
     assert remains(case).pickled == []
 
