@@ -17,7 +17,10 @@ import routerkit
 
 PACKAGE = Path(routerkit.__file__).parent
 ROOT = PACKAGE.parent
-MODULES = sorted(PACKAGE.rglob("*.py"))
+FILES = sorted(path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+MODULES = [path for path in FILES if path.suffix == ".py"]
+KINDS = {".py", ".typed", ".json", ".lua", ".html", ".css", ".js"}
+"""Of files that the package is made of."""
 
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__", "breakpoint", "input"}
 AT_THE_TERMINAL = {("cli/keyboard.py", "input")}
@@ -138,17 +141,16 @@ def test_a_wheel_holds_the_package_and_nothing_that_runs_by_itself(wheel: zipfil
         entry_points = next(wheel.read(name).decode() for name in names if name.endswith("entry_points.txt"))
     assert {name.split("/")[0].split("-")[0] for name in names} == {"routerkit"}
     kinds = {Path(name).suffix for name in names if ".dist-info/" not in name}
-    assert kinds <= {".py", ".typed", ".json", ".lua", ""}
+    assert kinds <= {*KINDS, ""}
     assert not [name for name in names if name.endswith((".pth", ".so", ".pyd", ".pyc")) or "sitecustomize" in name]
-    assert {str(path.relative_to(ROOT)) for path in MODULES} <= set(names)
+    assert {path.relative_to(ROOT).as_posix() for path in FILES} <= set(names)
     assert entry_points.split() == ["[console_scripts]", "routerkit", "=", "routerkit.cli:main"]
 
 
 def test_the_package_folder_holds_nothing_else() -> None:
     """What a wheel is made of, for where none can be built."""
-    files = [path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
-    assert {path.suffix for path in files} <= {".py", ".typed", ".json", ".lua", ".html", ".css", ".js"}
-    assert not [path.name for path in files if path.name in ("sitecustomize.py", "usercustomize.py", "conftest.py")]
+    assert {path.suffix for path in FILES} <= KINDS
+    assert not [path.name for path in FILES if path.name in ("sitecustomize.py", "usercustomize.py", "conftest.py")]
 
 
 def test_no_code_runs_at_installation() -> None:

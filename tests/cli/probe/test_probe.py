@@ -421,6 +421,13 @@ def test_resume_goes_on_with_more_rounds(server: FaultServer) -> None:
 # What is learnt
 
 
+def learnt(reason: str) -> float:
+    """Seconds that a model is said to take."""
+    told = re.search(r"answers in about ([0-9.]+) s", reason)
+    assert told is not None, reason
+    return float(told[1])
+
+
 def test_a_new_process_starts_with_what_a_sweep_has_learnt(server: FaultServer) -> None:
     catalogue(server, "a/slow", "b/quick")
     server.script(
@@ -436,7 +443,7 @@ def test_a_new_process_starts_with_what_a_sweep_has_learnt(server: FaultServer) 
     )
     done = run(server.url, command=[sys.executable, "-c", explain], **env)
     lines = {model: line for line in done.stdout.splitlines() for model in ("a/slow", "b/quick") if model in line}
-    assert re.search(r"0\.[3-9]\d* s", lines["a/slow"]), done.stdout
+    assert learnt(lines["a/slow"]) >= 0.3
     assert "too few attempts of late to be sure" in lines["b/quick"]
 
 
@@ -458,7 +465,7 @@ def test_a_fleet_learns_too(server: FaultServer, monkeypatch: pytest.MonkeyPatch
         with Client(base_url=server.url, strategy="performance_optimized", fallback_models=named) as client:
             plan = client.explain("Hi")
     (slow,) = [target.reason for target in plan.targets if target.model == "a/slow"]
-    assert re.search(r"0\.[3-9]\d* s", slow), plan
+    assert learnt(slow) >= 0.3
 
 
 # A real model
