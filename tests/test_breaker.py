@@ -1047,4 +1047,4 @@ class BreakerMachine(RuleBasedStateMachine):
 
 
 TestAnyHistory = BreakerMachine.TestCase
-TestAnyHistory.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
+TestAnyHistory.settings = settings(stateful_step_count=50)

@@ -696,10 +696,12 @@ ANY = st.recursive(st.one_of(st.booleans(), SCALARS), any_schemas, max_leaves=8)
 DOCUMENTS = st.tuples(ANY, ANY, SATISFIABLE).map(
     lambda drawn: {"allOf": [drawn[0]], "$defs": {"d": drawn[1], "e": drawn[2]}}
 )
-UNHURRIED = settings(deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
+EXAMPLES = 3 * settings().max_examples
+MANY = settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow])
+"""Schemas differ more than most: three times as many as other properties look at."""
 
 
-@settings(UNHURRIED, max_examples=300)
+@MANY
 @given(SATISFIABLE, WORDS)
 def test_a_satisfiable_schema_always_gets_a_valid_value(schema: Any, text: str) -> None:
     judge(schema, sample(schema, text))
@@ -709,7 +711,7 @@ def test_a_satisfiable_schema_always_gets_a_valid_value(schema: Any, text: str) 
 def test_any_schema_gets_a_valid_value_or_the_error() -> None:
     outcomes: Counter[str] = Counter()
 
-    @settings(UNHURRIED, max_examples=250)
+    @MANY
     @given(DOCUMENTS, WORDS)
     def check(schema: Any, text: str) -> None:
         try:
@@ -725,12 +727,12 @@ def test_any_schema_gets_a_valid_value_or_the_error() -> None:
         outcomes["valid"] += 1
 
     check()
-    assert outcomes["valid"] > 120
-    assert outcomes["error"] > 15
-    assert outcomes["unjudged"] < 20
+    assert outcomes["valid"] > 0.48 * EXAMPLES
+    assert outcomes["error"] > 0.06 * EXAMPLES
+    assert outcomes["unjudged"] < 0.08 * EXAMPLES
 
 
-@settings(UNHURRIED, max_examples=300)
+@MANY
 @given(REGEXES, st.booleans(), st.text("abcdxyz019-_ ", max_size=8))
 def test_searching_agrees_with_re(regex: str, anchored: bool, text: str) -> None:
     source = f"^{regex}$" if anchored else regex
