@@ -13,7 +13,7 @@ import click
 
 from routerkit.cli import options
 from routerkit.cli.options import Shared
-from routerkit.cli.render import add_row, money, new_table, seconds, width
+from routerkit.cli.render import add_row, money, new_table, roughly, seconds, width
 from routerkit.cli.terminal import Output
 from routerkit.errors import APIError, ConfigurationError, DeadlineExceededError, StoreUnavailableError
 from routerkit.types.fleet import KEPT_DAYS
@@ -351,7 +351,7 @@ def breaker_table(breakers: Sequence[OpenBreaker]) -> Table:
     table.add_column("for another", justify="right", no_wrap=True)
     for each in breakers:
         scope = each.scope or "a model that is not known here"
-        add_row(table, scope, f"{lasting(each.age)} ago", lasting(each.left) if each.left else "the next call probes")
+        add_row(table, scope, f"{roughly(each.age)} ago", roughly(each.left) if each.left else "the next call probes")
     return table
 
 
@@ -370,7 +370,7 @@ def limit_table(limits: Sequence[LimitState], now: float, columns: int, *, bars:
             "used": f"{used} + {held}" if limit.held else used,
             "of": cap,
             "share": f"{100 * sum(share):.0f} %",
-            "back in": "" if limit.resets_at is None else lasting(max(0.0, limit.resets_at - now)),
+            "back in": "" if limit.resets_at is None else roughly(max(0.0, limit.resets_at - now)),
         }
         add_row(table, limit.label, *(told[name] for name in shown))
     return table
@@ -396,12 +396,3 @@ def _cells(share: float) -> int:
 
 def _amount(value: int | Decimal) -> str:
     return money(value) if isinstance(value, Decimal) else f"{value:,}"
-
-
-def lasting(duration: float) -> str:
-    """Seconds as people read longer times: ``40 s``, ``12 min``, ``5 h``, ``3 days``."""
-    if duration < 100:
-        return f"{duration:.0f} s"
-    if duration < 100 * 60:
-        return f"{duration / 60:.0f} min"
-    return f"{duration / 3600:.0f} h" if duration < 48 * 3600 else f"{duration / 86_400:.0f} days"

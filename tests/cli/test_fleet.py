@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from routerkit import BreakerPolicy, Client, InternalServerError
 from routerkit.cli import main
-from routerkit.cli.fleet import BAR, _Names, bar, cost, lasting, limit_table
+from routerkit.cli.fleet import BAR, _Names, bar, cost, limit_table
 from routerkit.testing import FaultServer, closed_port, replies
 from routerkit.testing.replies import catalog_model
 from routerkit.types.fleet import LimitState
@@ -323,14 +323,6 @@ def test_a_bar(used: float, held: float) -> None:
     assert (drawn == "█" * BAR) is (used >= 1)
     if used < 1:
         assert ("▒" in drawn) is (held > 0)
-
-
-@pytest.mark.parametrize(
-    ("duration", "text"),
-    [(0, "0 s"), (99.4, "99 s"), (100, "2 min"), (5999, "100 min"), (6000, "2 h"), (172_800, "2 days")],
-)
-def test_longer_times(duration: float, text: str) -> None:
-    assert lasting(duration) == text
 
 
 def test_what_is_held_is_told_apart() -> None:

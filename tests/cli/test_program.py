@@ -220,6 +220,14 @@ def test_times(duration: float, measured: str, rough: str) -> None:
     assert (seconds(duration), roughly(duration)) == (measured, rough)
 
 
+@pytest.mark.parametrize(
+    ("duration", "text"),
+    [(0, "0 s"), (99.4, "99 s"), (100, "2 min"), (5999, "100 min"), (6000, "2 h"), (172_800, "2 days")],
+)
+def test_longer_times_are_told_roughly(duration: float, text: str) -> None:
+    assert roughly(duration) == text
+
+
 def test_prices_as_people_read_them() -> None:
     pricing = Pricing(prompt=Decimal("0.00000015"), completion=Decimal(0))
     assert [price(each, pricing) for each in (pricing.prompt, pricing.completion, None)] == [

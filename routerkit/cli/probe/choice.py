@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
+from routerkit.cli.near import near
 from routerkit.cli.probe.allowance import bound
 from routerkit.cli.probe.sweep import Asked, Question
 from routerkit.errors import APIError, DeadlineExceededError
@@ -100,15 +101,9 @@ async def _named(
     found = [target for target in places if target in listed or target.gateway in unread]
     if found:
         return found
-    raise click.UsageError(f"--models {name}: no catalogue lists it" + _near(name, {target.model for target in listed}))
-
-
-def _near(name: str, ids: Iterable[str]) -> str:
-    import difflib  # only errors need it
-
-    by_lower = {each.lower(): each for each in sorted(ids)}
-    near = difflib.get_close_matches(name.lower(), by_lower, n=NEAR, cutoff=0.5)
-    return f"; near it: {', '.join(by_lower[each] for each in near)}" if near else ""
+    meant = near(name, sorted({target.model for target in listed}), NEAR)
+    hint = f"; near it: {', '.join(meant)}" if meant else ""
+    raise click.UsageError(f"--models {name}: no catalogue lists it{hint}")
 
 
 def _matches(target: Target, globs: Iterable[str]) -> bool:
