@@ -278,8 +278,8 @@ class Accounts:
             self._untold[tenant, None] = None
             self._longest[tenant] = max(route.duration, self._longest.get(tenant, 0.0))
         told = error is None or usage is not None or cost is not None
+        # Of the last attempt it is known what was billed, as far as anybody told; of others never.
         last = route.attempts[-1] if route.attempts and told else None
-        """That of which it is known what was billed, as far as anybody told."""
         for attempt in route.attempts:
             billing = attempt.verdict.billing
             if billing is Billing.POSSIBLE or (billing is Billing.CONFIRMED and attempt is not last):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from routerkit.cli.probe.choice import Choice, total
 from routerkit.cli.probe.progress import time_left
+from routerkit.cli.probe.sample import plain
 from routerkit.cli.probe.schedule import TYPICAL, Job, Schedule
 from routerkit.cli.probe.sweep import Asked
 from routerkit.cli.render import add_row, money, new_table
@@ -85,8 +86,8 @@ def _document(
                 "gateway": job.target.gateway,
                 "model": job.target.model,
                 "round": job.round,
-                "expected_cost": _plain(each.expected),
-                "worst_cost": _plain(each.worst),
+                "expected_cost": plain(each.expected),
+                "worst_cost": plain(each.worst),
             }
             for place, (starts, job, each) in enumerate(plan, 1)
         ],
@@ -95,7 +96,3 @@ def _document(
         "worst_cost": {"usd": format(worst[0], "f"), "unknown": worst[1]},
         "left_out": dict(choice.left_out),
     }
-
-
-def _plain(cost: Decimal | None) -> str | None:
-    return None if cost is None else format(cost, "f")

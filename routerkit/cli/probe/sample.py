@@ -86,7 +86,7 @@ class Sample:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {name: _plain(getattr(self, name)) for name in _SAMPLE}
+        return {name: plain(getattr(self, name)) for name in _SAMPLE}
 
     @classmethod
     def read(cls, data: Any) -> Sample:
@@ -112,7 +112,7 @@ class Head:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {name: _plain(getattr(self, name)) for name in _HEAD}
+        return {name: plain(getattr(self, name)) for name in _HEAD}
 
     @classmethod
     def read(cls, data: Any) -> Head:
@@ -212,7 +212,8 @@ def _read(kind: type[T], data: Any, fields: Mapping[str, attrs.Attribute[Any]]) 
     return kind(**values)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value of a sweep as JSON has it; money as decimal strings."""
     if isinstance(value, Decimal):
         return format(value, "f")
     if isinstance(value, tuple):

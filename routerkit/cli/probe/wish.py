@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import attrs
 import click
 
-from routerkit.cli.probe.sample import Head, amount, span, whole
+from routerkit.cli.probe.sample import Head, amount, plain, span, whole
 from routerkit.cli.probe.schedule import MAX_WAIT
 from routerkit.errors import ConfigurationError
 from routerkit.types.gateway import is_loopback
@@ -71,7 +71,7 @@ class Wish:
         """As plain values, for the head."""
         return {
             "models": list(self.models),
-            "filters": {name: _plain(value) for name, value in self.filters.items()},
+            "filters": {name: plain(value) for name, value in self.filters.items()},
             "delay": self.delay,
             "delays": self.delays(settings),
             "concurrency": self.concurrency,
@@ -125,12 +125,6 @@ def _filters(told: Any) -> ModelFilters:
     if not isinstance(told, dict) or not told.keys() <= ModelFilters.__annotations__.keys():
         raise ValueError("filters are not known")
     return cast("ModelFilters", told)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Decimal):
-        return format(value, "f")
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _is_local(url: str) -> bool:
