@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -374,6 +375,28 @@ ROWS: list[tuple[str, Signal, str]] = [
     ("53 a stream that just ends", Signal(status=200, ending=Ending.TRUNCATED), "truncated"),
     ("54 an event that is no JSON", Signal(status=200, ending=Ending.MALFORMED), "malformed"),
     (
+        "26 an account's allowed providers",
+        refusal(404, message="No allowed providers are available for the selected model. Your settings permit only: x"),
+        "policy_restricted 3600s",
+    ),
+    (
+        "26 an account's ignored providers",
+        refusal(404, message="All providers have been ignored. To change your default ignored providers, visit: x"),
+        "policy_restricted 3600s",
+    ),
+    (
+        "26 an account's guardrail",
+        refusal(
+            404, message="No endpoints available matching your guardrail restrictions and data policy. Configure: x"
+        ),
+        "policy_restricted 3600s",
+    ),
+    (
+        "26 the request's parameters",
+        refusal(404, message="No endpoints found that can handle the requested parameters."),
+        "unsupported",
+    ),
+    (
         "27 our own preferences",
         response_signal(
             HttpResponse(503, {}, b'{"error":{"code":503,"message":"No provider meets your routing requirements"}}'),
@@ -395,6 +418,16 @@ def test_row(signal: Signal, expected: str) -> None:
     verdict = classify(signal)
     assert verdict.code + (f" {verdict.cooldown:g}s" if verdict.cooldown else "") == expected
     assert summary(verdict) == MEANINGS[verdict.code]
+
+
+@pytest.mark.parametrize("word", ["no_endpoints", "model_deprecated", "privacy_restricted", "constraint_filtered"])
+def test_a_request_that_restricts_providers_itself_puts_no_model_to_rest(word: str) -> None:
+    """Its next call, and every other tenant's, may restrict them otherwise, or not at all."""
+    signal = unavailable(404, word)
+    assert classify(signal).cooldown == 3600
+    restricted = classify(attrs.evolve(signal, routing_preferences=True))
+    assert (restricted.cooldown, restricted.blame) == (0, Blame.TENANT)
+    assert (restricted.code, restricted.action) == (classify(signal).code, Action.NEXT_MODEL)
 
 
 RESTING = {

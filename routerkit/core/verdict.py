@@ -23,6 +23,7 @@ from routerkit.core.verdict_words import (
     FAILURES,
     GENERAL,
     MESSAGES,
+    OF_PREFERENCES,
     STATUSES,
     WORDS,
 )
@@ -63,6 +64,8 @@ def classify(signal: Signal) -> Verdict:
     rule = VERDICTS[code]
     hint = parse_hint(signal.headers, signal.body, signal.wall) if signal.status is not None else None
     seconds = None if hint is None else hint.seconds
+    if signal.routing_preferences and code in OF_PREFERENCES:
+        rule = attrs.evolve(rule, blame=Blame.TENANT, cooldown=0.0)
     verdict = Verdict(
         code=code,
         action=rule.action,

@@ -67,12 +67,14 @@ NOTES: dict[str, dict[str, Note]] = {
             "404, or 400 with `model_not_found` or a message that says so", "OpenRouter sends unknown models as 400"
         ),
         "model_unavailable": Note(
-            "no endpoints, deprecated, region restricted, a free variant that ended; 410",
+            "no endpoints, deprecated, region restricted, a free variant that ended; 410; no rest after a request that restricts"
+            " providers itself",
             "OpenRouter's availability codes",
         ),
         "policy_restricted": Note(
-            "`privacy_restricted`, `constraint_filtered`, “matching your data policy”; “you do not have access”;"
-            " `key_model_access_denied` and its kin",
+            "`privacy_restricted`, `constraint_filtered`, “matching your data policy”, “no allowed providers”, “providers have been"
+            " ignored”, “guardrail restrictions”; “you do not have access”; `key_model_access_denied` and its kin; no rest after a"
+            " request that restricts providers itself",
             "OpenRouter's availability codes; OpenAI's message; LiteLLM's proxy",
         ),
         "routing_requirements": Note(

@@ -137,7 +137,11 @@ MESSAGES: tuple[tuple[str, str], ...] = (
     ("free-models-per-", "free_tier_exhausted"),
     ("exceeded your current quota", "insufficient_quota"),
     ("matching your data policy", "policy_restricted"),
+    ("no allowed providers", "policy_restricted"),
+    ("providers have been ignored", "policy_restricted"),
+    ("your guardrail restrictions", "policy_restricted"),
     ("no endpoints found that support", "unsupported"),
+    ("no endpoints found that can handle", "unsupported"),
     ("no endpoints found", "model_unavailable"),
     ("maximum context length", "context_length"),
     ("context size", "context_length"),
@@ -153,6 +157,9 @@ MESSAGES: tuple[tuple[str, str], ...] = (
 
 EVEN_OF_FAILURES = frozenset({"routing requirements", "input is not supported"})
 """Those that tell more than a status of 500 or above does."""
+
+OF_PREFERENCES = frozenset({"model_unavailable", "policy_restricted"})
+"""What a request may have brought about that restricts providers itself (``provider``): others need not meet it."""
 
 GENERAL = frozenset(
     {
