@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import gzip
 import os
 import sys
 import textwrap
@@ -25,11 +26,14 @@ import orjson
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from routerkit import BadRequestError, Client, Gateway, Plan, Strategy, Target, Weighted
+from routerkit import BadRequestError, Client, Gateway, Plan, Priority, Strategy, Target, Weighted
+from routerkit.core.needs import EXPECTED_ANSWER, MEDIA_TOKENS, needs_of
+from routerkit.core.pricing import in_usd
 from routerkit.core.strategies import STRATEGIES, name_of, strategy_of
 from routerkit.environment import PREFIXES
 from routerkit.gateways import INFRON, OPENROUTER
 from routerkit.testing import ScriptedTransport, VirtualRuntime, replies
+from routerkit.types.request import ChatRequest
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "choices.md"
@@ -59,6 +63,15 @@ class Kind:
     told: str
     messages: Any
     params: Mapping[str, Any] = {}
+
+    @property
+    def estimate(self) -> str:
+        """What the request is taken to need, in words."""
+        needs = needs_of(ChatRequest.build(self.messages, self.params))
+        prompt, answer = f"{needs.prompt_tokens:,}", needs.answer_tokens or EXPECTED_ANSWER
+        seen = f", of which {needs.images * MEDIA_TOKENS:,} are for the image" if needs.images else ""
+        thought = ", half of them reasoning" if needs.reasoning else ""
+        return f"Estimated at {prompt} tokens{seen}, and {answer:,} for the answer{thought}."
 
 
 @attrs.frozen
@@ -144,7 +157,7 @@ def main(arguments: list[str] | None = None) -> int:
         if name.startswith(READ):
             del os.environ[name]
     lists = (
-        openrouter(entries(options.openrouter or DATA / "openrouter-models.json")),
+        openrouter(entries(options.openrouter or DATA / "openrouter-models-all.json.gz")),
         infron(entries(options.infron or DATA / "infron-display-models.json")),
     )
     text = page(lists, OURS.format(models=len(lists[0].catalog)) if ours else "**The lists** are your own.")
@@ -156,7 +169,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def entries(file: Path) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = orjson.loads(file.read_bytes())["data"]
+    """The models of a list, which may be packed."""
+    content = file.read_bytes()
+    found: list[dict[str, Any]] = orjson.loads(gzip.decompress(content) if file.suffix == ".gz" else content)["data"]
     return found
 
 
@@ -194,21 +209,23 @@ def infron(details: Sequence[Mapping[str, Any]]) -> Listed:
     )
 
 
-def chosen(listed: Listed, strategy: Strategy, kind: Kind, *, any_price: bool = True) -> Plan:
-    """The plan of the third call of a new client; the two before were refused as wrong, which only moves its turn on."""
+def chosen(listed: Listed, strategy: Strategy, *, any_price: bool = True) -> list[Plan]:
+    """The plan of each kind, as the third call of a new client would have it.
+
+    The two before named models and were refused as wrong, which only moves the turn on.
+    """
     transport, runtime = ScriptedTransport(), VirtualRuntime(wall=CAPTURED.timestamp())
     gateway = transport.at(listed.gateway.base_url)
     gateway.catalog, gateway.default = listed.catalog, replies.error(400)
     if listed.gateway.details_url is not None:
         path = urlsplit(listed.gateway.details_url).path
         transport.at(listed.gateway.details_url).route("GET", path, replies.json_body({"data": list(listed.details)}))
-    options: dict[str, Any] = {"allow_any_price": any_price, **kind.params}
     with Client(
         api_key="sk-test-1234567890", gateway=listed.gateway, strategy=strategy, transport=transport, runtime=runtime
     ) as client:
         for _ in range(CALLS_BEFORE):
             with suppress(BadRequestError):
-                client.complete(kind.messages, **options)
+                client.complete("Hello", fallback_models=["a/one", "b/two"])
         for each in listed.measured:
             for time in range(TIMES):
                 client.router.scores.observe(
@@ -218,7 +235,7 @@ def chosen(listed: Listed, strategy: Strategy, kind: Kind, *, any_price: bool = 
                     duration=each.duration,
                     tokens=each.tokens,
                 )
-        return client.explain(kind.messages, **options)
+        return [client.explain(kind.messages, allow_any_price=any_price, **kind.params) for kind in KINDS]
 
 
 # --- the page ---
@@ -226,7 +243,7 @@ def chosen(listed: Listed, strategy: Strategy, kind: Kind, *, any_price: bool = 
 
 def page(lists: Sequence[Listed], origin: str) -> str:
     """The whole page; ``origin`` tells where the lists are from."""
-    parts = [HEAD, origin, TOLD, *_told_beside(lists), *_without_any_price(lists)]
+    parts = [HEAD, origin, TOLD, NUMBERS, *_told_beside(lists), *_without_any_price(lists)]
     for listed in lists:
         parts += _of_gateway(listed)
     return "\n\n".join(parts) + "\n"
@@ -250,13 +267,25 @@ python benchmarks/strategies.py --write               # writes this page; it is 
 python benchmarks/strategies.py --openrouter FILE     # with an answer of GET /api/v1/models of your own
 ```"""
 OURS = """\
-**OpenRouter's catalogue** is real: {models} of the 347 models that it listed on 29 January 2026, as they were but for shorter
+**OpenRouter's catalogue** is real: all of the {models} models that it listed on 29 January 2026, as they were but for shorter
 descriptions. It is noon of that day in these plans, so no model has expired yet. **Infron's list** is made up, in the shape
 that it documents: null fields, `$`, thousands commas, sale prices of 0, `FREE`. It tells no parameters, so that everything
 supports `tools` there as far as anybody knows."""
 TOLD = """\
 `allow_any_price=True` lets all prices pass. The clients have made two calls before, so that `round_robin` is at its third
 model. Randomness is seeded."""
+NUMBERS = """\
+## What the numbers mean
+
+- `context`: the tokens that prompt and answer may have together, as the catalogue tells.
+- `expected to cost`: US dollars for the tokens that stand below each heading, at the catalogue's prices; see
+  [the formula](strategies.md#cost_optimized). It is an estimate that compares models, not a bill.
+- `answers in about`: the time to the first token and for 500 more, as the attempts told below went, divided by the share of
+  them that gave an answer, which is the percentage.
+- `fits`: what the request needs of a model, and this one has; `as far as its gateway tells`: the list leaves something open."""
+PAID = """\
+Free models come first in `cost_optimized`, with their narrow limits: name the models that may answer, and they are out of
+the way. This is what follows them."""
 
 
 def _told_beside(lists: Iterable[Listed]) -> Iterator[str]:
@@ -289,10 +318,8 @@ def _without_any_price(lists: Iterable[Listed]) -> Iterator[str]:
     )
     rows = []
     for listed in lists:
-        for kind in KINDS:
-            every, free = (
-                chosen(listed, strategy_of("priority"), kind, any_price=any_price) for any_price in (True, False)
-            )
+        every_plan, free_plan = (chosen(listed, Priority(), any_price=any_price) for any_price in (True, False))
+        for kind, every, free in zip(KINDS, every_plan, free_plan, strict=True):
             first = ", ".join(f"`{each.model}`" for each in free.targets[:3])
             rows.append((listed.gateway.label, kind.title, str(len(every.targets)), str(len(free.targets)), first))
     yield _table(("Gateway", "Request", "Fit", "Of them free", "The first three of those, by context"), rows)
@@ -304,13 +331,22 @@ def _strategies(listed: Listed) -> list[Strategy]:
 
 def _of_gateway(listed: Listed) -> Iterator[str]:
     yield f"## {listed.gateway.label}"
-    for kind in KINDS:
+    plans = {name_of(strategy): chosen(listed, strategy) for strategy in _strategies(listed)}
+    for place, kind in enumerate(KINDS):
         yield f"### {kind.title}: {listed.gateway.label}"
-        yield kind.told
-        rows = []
-        for strategy in _strategies(listed):
-            rows += _rows(name_of(strategy), chosen(listed, strategy, kind))
+        yield f"{kind.told} {kind.estimate}"
+        rows = [row for name, found in plans.items() for row in _rows(name, found[place])]
         yield _table(("Strategy", "", "Model", "Why"), rows)
+    yield f"### The cheapest that cost something: {listed.gateway.label}"
+    yield PAID
+    yield _table(("Request", "Model", "Expected to cost"), _paid(plans["cost_optimized"]))
+
+
+def _paid(plans: Iterable[Plan]) -> Iterator[tuple[str, ...]]:
+    for kind, plan in zip(KINDS, plans, strict=True):
+        costs = [(each.model, each.expected_cost) for each in plan.targets if each.expected_cost]
+        for place, (model, cost) in enumerate(costs[:FIRST]):
+            yield ("" if place else kind.title, f"`{model}`", in_usd(cost))
 
 
 def _rows(name: str, plan: Plan) -> Iterator[tuple[str, ...]]:

@@ -112,6 +112,42 @@ def test_parameters_that_catalogues_list_by_another_word() -> None:
     assert needs_of(request(parallel_tool_calls=True)).parameters == {"tools"}
 
 
+@pytest.mark.parametrize(
+    "params",
+    [
+        *({name: empty} for name in ("tools", "functions", "stop") for empty in ([], ())),
+        {"logit_bias": {}},
+        {"logprobs": False},
+        {"parallel_tool_calls": False},
+        {"response_format": {"type": "text"}},
+        {"reasoning": {}},
+        {"reasoning": {"enabled": False}},
+        {"reasoning": {"effort": "none"}},
+        {"reasoning_effort": "none"},
+    ],
+    ids=repr,
+)
+def test_what_is_switched_off_is_not_needed(params: dict[str, Any]) -> None:
+    assert needs_of(request(**params)).parameters == set()
+
+
+def test_zero_and_empty_options_are_asked_for_all_the_same() -> None:
+    assert needs_of(request(temperature=0, seed=0, web_search_options={})).parameters == {
+        "temperature",
+        "seed",
+        "web_search_options",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [("x" * 300, 100), ("é" * 300, 200), ("я" * 300, 200), ("漢" * 300, 300), ("😀" * 300, 400)],
+)
+def test_a_character_counts_for_as_many_as_it_has_bytes(text: str, tokens: int) -> None:
+    assert needs_of(request(text)).tokens == tokens
+    assert needs_of(request([{"role": "user", "content": [{"type": "text", "text": text}]}])).tokens == tokens
+
+
 def test_an_image_is_guessed_to_be_two_thousand_tokens() -> None:
     assert needs_of(request([{"role": "user", "content": [IMAGE]}])).tokens == 2000
 
@@ -146,6 +182,11 @@ def test_the_estimate_counts_tool_calls() -> None:
 def test_prompt_and_answer_are_told_apart() -> None:
     needs = needs_of(request("x" * 300, max_tokens=500))
     assert (needs.prompt_tokens, needs.answer_tokens, needs.tokens) == (100, 500, 600)
+
+
+def test_sounds_are_counted() -> None:
+    sound = {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}
+    assert needs_of(request([{"role": "user", "content": [sound, IMAGE, sound]}])).sounds == 2
 
 
 def test_images_are_counted_and_other_media_are_not() -> None:

@@ -153,12 +153,41 @@ class Late:
         return candidates
 
 
+class Lazy:
+    async def order(self, candidates: Sequence[Candidate], outlook: Outlook) -> Any:
+        for candidate in candidates:
+            yield candidate
+
+
+class Narrow:
+    def order(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+        return candidates
+
+
+class Wide:
+    def order(self, *everything: Any, **_: Any) -> Any:
+        return everything[0]
+
+
+class Reticent:
+    """Whose parameters nobody knows."""
+
+    order = max
+
+
 class Nameless:
     name = 5
     order = "not callable"
 
 
-@pytest.mark.parametrize("strategy", [Backwards(), Own(), Weighted({A: 2}), MultiModel({"text": [A]})])
+@pytest.mark.parametrize("name", ["COST_OPTIMIZED", "cost-optimized", " Cost Optimized ", "Cost_optimized\n"])
+def test_a_name_however_it_is_spelt(name: str) -> None:
+    assert strategy_of(name) == CostOptimized()
+
+
+@pytest.mark.parametrize(
+    "strategy", [Backwards(), Own(), Wide(), Reticent(), Weighted({A: 2}), MultiModel({"text": [A]})]
+)
 def test_an_object_with_a_method_order_is_a_strategy(strategy: Any) -> None:
     assert strategy_of(strategy) is strategy
 
@@ -166,13 +195,15 @@ def test_an_object_with_a_method_order_is_a_strategy(strategy: Any) -> None:
 @pytest.mark.parametrize(
     ("value", "told"),
     [
-        (RoundRobin, "RoundRobin is a class"),
+        (RoundRobin, r"RoundRobin is a class: give an object, such as RoundRobin\(\)"),
         (Backwards, "Backwards is a class"),
-        (None, "NoneType is no strategy"),
-        (5, "int is no strategy"),
-        ({}, "dict is no strategy"),
-        (Late(), "Late is no strategy"),
-        (Nameless(), "Nameless is no strategy"),
+        (None, "NoneType is no strategy: it has no method order"),
+        (5, "int is no strategy: it has no method order"),
+        ({}, "dict is no strategy: it has no method order"),
+        (Late(), "Late is no strategy: its order is async"),
+        (Lazy(), "Lazy is no strategy: its order is async"),
+        (Narrow(), r"Narrow is no strategy: its order must take \(candidates, outlook\)"),
+        (Nameless(), "Nameless is no strategy: it has no method order"),
     ],
     ids=lambda each: each if isinstance(each, str) else type(each).__name__,
 )
@@ -423,6 +454,12 @@ def test_weights_are_a_dict(weights: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"Weighted\(weights=…\): must be a dict of numbers, not ") as caught:
         Weighted(weights)
     assert str(caught.value).endswith(f"not {type(weights).__name__}")
+
+
+def test_weights_have_names() -> None:
+    unnamed: Any = {("here", A): 1}
+    with pytest.raises(ConfigurationError, match=r"\('here', 'a/one'\) is no model id or gateway's name"):
+        Weighted(unnamed)
 
 
 def test_what_a_strategy_was_told_does_not_change_under_it() -> None:
@@ -734,6 +771,13 @@ def test_without_a_rule_that_matches_the_cheapest_that_fits() -> None:
 def test_rules_that_cannot_be(rules: Any, told: str) -> None:
     with pytest.raises(ConfigurationError, match=told):
         MultiModel(rules)
+
+
+def test_a_rule_may_be_a_generator() -> None:
+    rules: Any = {"text": (model for model in (C, B))}
+    assert models(MultiModel(rules).order(candidates(A, B, C), outlook())) == [C, B, A]
+    with pytest.raises(ConfigurationError, match="the rule 'text' must be a list of model ids"):
+        MultiModel({"text": iter([A, 5])})  # type: ignore[dict-item, list-item]
 
 
 # --- on OpenRouter's catalogue ---

@@ -120,6 +120,14 @@ def test_what_the_request_needs_decides(facade: Facade, pair: Pair, stream: bool
         assert first(answer_of(caller, stream=stream)) == f"{B} on second"
 
 
+def test_another_strategy_for_some_calls(facade: Facade, pair: Pair) -> None:
+    with facade(**choosing(pair, "priority", gateways=[pair.gateway("first")], api_key=None)) as caller:
+        other = caller.with_options(strategy="round-robin")
+        assert [first(each.complete()) for each in (other, caller, other, caller, other)] == [
+            f"{model} on first" for model in (A, A, B, A, A)
+        ]
+
+
 def test_weights_are_kept_to(facade: Facade, pair: Pair) -> None:
     """The same dice give the same choice through both facades."""
     weights = Weighted({A: 3, f"{A} on second": 0, "first": 1, f"{B} on second": 0})
@@ -199,6 +207,15 @@ def test_after_a_failure_the_fallback_strategy_orders_the_rest(facade: Facade, p
             f"{A} on second server_error",
             f"{B} on first ok",
         ]
+
+
+@STREAM
+def test_a_fallback_strategy_begins_with_what_was_planned(facade: Facade, pair: Pair, stream: bool) -> None:
+    """Not with what the first strategy made of it."""
+    listing(pair)
+    pair.second.script(A, r.error(500))
+    with facade(**choosing(pair, "cost_optimized", fallback_strategy="priority")) as caller:
+        assert tried(answer_of(caller, stream=stream)) == [f"{A} on second server_error", f"{A} on first ok"]
 
 
 class Backwards:

@@ -13,7 +13,8 @@ from routerkit.types.model import Model
 from routerkit.types.request import ChatRequest
 
 CHARACTERS_PER_TOKEN = 3
-"""A low guess for text, so that the token estimate is a high one."""
+"""A low guess for text, so that the token estimate is a high one. Characters beyond ASCII count for as many as they have bytes in
+UTF-8: a Chinese one is a token or so."""
 MEDIA_TOKENS = 2_000
 """The guess for one image, sound or file, however long its data is."""
 EXPECTED_ANSWER = 500
@@ -49,6 +50,8 @@ _SUPPORT: dict[str, str] = {
 """Request parameter to the word that a catalogue lists under ``supported_parameters``. Others concern only the gateway."""
 
 
+_LISTS = frozenset({"functions", "logit_bias", "stop", "tools"})
+"""Parameters that ask for nothing when they are empty."""
 _COMMON = frozenset({"max_tokens", "stop", "temperature", "top_p"})
 """Parameters that any chat model takes, listed or not."""
 
@@ -70,6 +73,8 @@ class Needs:
     """The limit that the request sets; 0: none."""
     images: int = 0
     """Images among the messages."""
+    sounds: int = 0
+    """Sounds among the messages."""
     cached_tokens: int = 0
     """The estimate of the prompt's beginning that a cache may hold: up to the last part marked with ``cache_control``."""
     reasoning: bool = False
@@ -93,7 +98,7 @@ def needs_of(request: ChatRequest) -> Needs:
     prompt = _Prompt(params)
     for message in request.messages:
         prompt.add(message)
-    prompt.characters += len(str(params.get("response_format", "")))
+    prompt.characters += _size(str(params.get("response_format", "")))
     outputs = params.get("modalities")
     return Needs(
         inputs=frozenset(prompt.inputs),
@@ -104,6 +109,7 @@ def needs_of(request: ChatRequest) -> Needs:
         prompt_tokens=prompt.tokens,
         answer_tokens=_answer_tokens(params),
         images=prompt.images,
+        sounds=prompt.sounds,
         cached_tokens=prompt.cached,
         reasoning=_reasons(params),
         choices=count_of(params.get("n")) or 1,
@@ -117,10 +123,10 @@ class _Prompt:
 
     def __init__(self, params: Mapping[str, Any]) -> None:
         self.inputs = {"text"}
-        self.images = self.image_data = self._media = 0
+        self.images = self.sounds = self.image_data = self._media = 0
         self.boundless = False
         tools = params.get("tools", "")
-        self.characters = len(str(tools))
+        self.characters = _size(str(tools))
         self.cached = 0
         if isinstance(tools, (list, tuple)) and any(map(_marked, tools)):
             self.cached = self.tokens
@@ -132,7 +138,7 @@ class _Prompt:
     def add(self, message: Mapping[str, Any]) -> None:
         content = message.get("content")
         if isinstance(content, str):
-            self.characters += len(content)
+            self.characters += _size(content)
         elif isinstance(content, (list, tuple)):
             for part in content:
                 if isinstance(part, Mapping):
@@ -143,7 +149,7 @@ class _Prompt:
             self.boundless = True
         if any(map(message.get, _MEDIA_OF_MESSAGES)):
             self.boundless = True
-        self.characters += len(str(message.get("tool_calls") or ""))
+        self.characters += _size(str(message.get("tool_calls") or ""))
         if _marked(message):
             self.cached = self.tokens
 
@@ -151,10 +157,11 @@ class _Prompt:
         kind = str(part.get("type"))
         modality = _MODALITY.get(kind)
         if modality is None:
-            self.characters += len(str(part.get("text") or ""))
+            self.characters += _size(str(part.get("text") or ""))
         else:
             self.inputs.add(modality)
             self._media += 1
+            self.sounds += modality == "audio"
         if modality == "image":
             self.images += 1
             self.image_data += _image_data(part)
@@ -162,6 +169,10 @@ class _Prompt:
             self.boundless = True
         if _marked(part):
             self.cached = self.tokens
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 def _image_data(part: Mapping[str, Any]) -> int:
@@ -239,13 +250,22 @@ def _reasons(params: Mapping[str, Any]) -> bool:
 
 
 def _needed_parameters(params: Mapping[str, Any]) -> Iterable[str]:
-    for name in params:
+    for name, value in params.items():
         word = _SUPPORT.get(name)
-        if word is not None:
+        if word is not None and not _is_off(name, value):
             yield word
     form = params.get("response_format")
     if isinstance(form, Mapping) and form.get("type") == "json_schema":
         yield "structured_outputs"
+
+
+def _is_off(name: str, value: Any) -> bool:
+    """Whether a parameter asks only for what any model does without it."""
+    if _SUPPORT[name] == "reasoning":
+        return not _reasons({name: value})
+    if name == "response_format":
+        return isinstance(value, Mapping) and value.get("type") == "text"
+    return value is False or (name in _LISTS and not value)
 
 
 def sorted_words(words: Iterable[str]) -> str:

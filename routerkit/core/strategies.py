@@ -122,14 +122,12 @@ def _weights(value: Any) -> dict[str, float]:
     if not isinstance(value, Mapping):
         raise ConfigurationError(f"Weighted(weights=…): must be a dict of numbers, not {type(value).__name__}")
     for name, weight in value.items():
-        _weight(weight, name)
+        if not isinstance(name, str):
+            raise ConfigurationError(f"Weighted: {name!r} is no model id or gateway's name; it must be a string")
+        fits = isinstance(weight, (int, float)) and not isinstance(weight, bool) and 0 <= weight < math.inf
+        if not fits:
+            raise ConfigurationError(f"Weighted: the weight of {name!r} is {weight!r}; it must be a number from 0 on")
     return dict(value)
-
-
-def _weight(weight: Any, name: object) -> None:
-    fits = isinstance(weight, (int, float)) and not isinstance(weight, bool) and 0 <= weight < math.inf
-    if not fits:
-        raise ConfigurationError(f"Weighted: the weight of {name!r} is {weight!r}; it must be a number from 0 on")
 
 
 @attrs.frozen
@@ -219,13 +217,15 @@ class PerformanceOptimized(Strategy):
 def _rules(value: Any) -> dict[str, tuple[str, ...]]:
     if not isinstance(value, Mapping):
         raise ConfigurationError(f"MultiModel(rules=…): must be a dict of lists, not {type(value).__name__}")
+    rules: dict[str, tuple[str, ...]] = {}
     for kind, models in value.items():
         if kind not in KINDS:
             raise ConfigurationError(f"MultiModel: unknown rule {kind!r}; there are {', '.join(KINDS)}")
         listed = isinstance(models, Iterable) and not isinstance(models, (str, bytes, Mapping))
-        if not listed or not all(isinstance(model, str) for model in models):
+        rules[kind] = tuple(models) if listed else ()  # once: it may be a generator
+        if not listed or not all(isinstance(model, str) for model in rules[kind]):
             raise ConfigurationError(f"MultiModel: the rule {kind!r} must be a list of model ids")
-    return {kind: tuple(models) for kind, models in value.items()}
+    return rules
 
 
 @attrs.frozen
@@ -340,19 +340,36 @@ STRATEGIES = tuple(_KNOWN)
 
 
 def strategy_of(value: Any) -> Strategy:
-    """A strategy by its name, or an object that has a method ``order``, as it is. Raises ValueError."""
+    """A strategy by its name, however that is spelt, or an object that has a method ``order``, as it is. Raises ValueError."""
     if isinstance(value, str):
-        kind = _KNOWN.get({"basic": "round_robin"}.get(value, value))
+        name = "_".join(value.lower().replace("-", " ").split())
+        kind = _KNOWN.get({"basic": "round_robin"}.get(name, name))
         if kind is None:
             raise ValueError(f"unknown strategy {value!r}; there are {', '.join(STRATEGIES)}")
         return kind()
     if isinstance(value, type):
-        raise ValueError(f"{value.__name__} is a class: give an object, {value.__name__}(…)")
+        raise ValueError(f"{value.__name__} is a class: give an object, such as {value.__name__}()")
     order = getattr(value, "order", None)
-    if not callable(order) or inspect.iscoroutinefunction(order):
+    if not callable(order):
         raise ValueError(f"a {type(value).__name__} is no strategy: it has no method order(candidates, outlook)")
+    if inspect.iscoroutinefunction(order) or inspect.isasyncgenfunction(order):
+        raise ValueError(
+            f"a {type(value).__name__} is no strategy: its order is async, and nobody awaits it; write def"
+        )
+    if not _takes_two(order):
+        raise ValueError(f"a {type(value).__name__} is no strategy: its order must take (candidates, outlook)")
     strategy: Strategy = value
     return strategy
+
+
+def _takes_two(order: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(order).bind(None, None)
+    except TypeError:
+        return False
+    except ValueError:  # something that does not tell
+        pass
+    return True
 
 
 def name_of(strategy: Strategy) -> str:

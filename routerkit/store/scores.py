@@ -2,17 +2,20 @@
 
 The file holds gateways, models and numbers: no prompt, no key. It is a cache: what cannot be read is passed over, what cannot be
 written is logged once, and no call fails because of it. Processes may share it: each keeps what another has saved meanwhile
-about targets of which that knows something newer; of two that save in the very same moment one comes a minute late.
+about targets of which that knows something newer; of two that save in the very same moment one comes a minute late, or not at
+all where it ends then.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import stat
 import tempfile
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,9 @@ NAME = "performance.json"
 MAX_BYTES = 4 * 1024 * 1024
 """A larger file is none of ours."""
 SAVE_SECONDS = 60.0
+
+_LINK = (errno.ELOOP, errno.EMLINK)
+"""Of links that are not followed; the second one on FreeBSD."""
 
 log = logging.getLogger("routerkit")
 
@@ -89,9 +95,7 @@ class ScoreFile:
         return (cache_folder() if self._folder is None else Path(self._folder)) / NAME
 
     def _read(self) -> Any:
-        """What the file holds; ``None``: no file, or none that can be read; it is then not tried again before it is replaced."""
-        if "read" in self._complained:
-            return None
+        """What the file holds; ``None``: no file, or none that can be read."""
         try:
             content = _content(self.path)
             if len(content) > MAX_BYTES:
@@ -123,8 +127,9 @@ class ScoreFile:
         """Once for reading and once for writing."""
         if what not in self._complained:
             self._complained.add(what)
-            folder = self._folder or "the cache folder"
-            log.warning("performance scores: %s in %s could not be %s: %s", NAME, folder, what, why)
+            with suppress(RuntimeError):
+                why = f"{self.path}: {why}"
+            log.warning("performance scores could not be %s, and calls go on without: %s", what, why)
 
 
 def _content(path: Path) -> bytes:
@@ -145,4 +150,6 @@ def _content(path: Path) -> bytes:
 
 
 def _told(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+    if not isinstance(error, OSError):
+        return str(error)
+    return "it is a link" if error.errno in _LINK else error.strerror or str(error)
