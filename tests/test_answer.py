@@ -10,12 +10,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from routerkit.core.answer import as_chunk, assemble, has_content, judge
+from routerkit.core.answer import as_chunk, assemble, has_content, judge, told_usage, untold
 from routerkit.core.pricing import cost_of
 from routerkit.core.verdict_table import Ending
 from routerkit.types.completion import Chunk
 from routerkit.types.model import Model, Pricing
-from routerkit.types.tokens import Usage
+from routerkit.types.tokens import Usage, usage_of
 
 
 def body(message: Any = None, reason: Any = None, **more: Any) -> dict[str, Any]:
@@ -227,6 +227,40 @@ def test_the_role_is_not_repeated() -> None:
     assert message_of(delta(role="assistant"), delta(role="assistant"), delta(role=None), delta(role="")) == {
         "role": "assistant"
     }
+
+
+COUNTED = {"prompt_tokens": 100, "completion_tokens": 20}
+
+
+@pytest.mark.parametrize(
+    ("chunks", "usage"),
+    [
+        ([{"usage": COUNTED}, {"usage": None}], usage_of({"usage": COUNTED})),
+        ([{"usage": COUNTED | {"cost": 0.5}}, {"usage": {}}], usage_of({"usage": COUNTED | {"cost": 0.5}})),
+        ([{"usage": COUNTED}, {"usage": "?"}, {"usage": [1]}], usage_of({"usage": COUNTED})),
+        ([{"usage": 0}, {"usage": COUNTED}], usage_of({"usage": COUNTED})),
+        ([{"usage": None}, {}], usage_of({})),
+        # the cost by itself, in OpenRouter's place and in Infron's
+        ([{"usage": COUNTED}, {"usage": {"cost": 0.5}}], usage_of({"usage": COUNTED | {"cost": 0.5}})),
+        ([{"usage": COUNTED}, {"cost": 0.5}], usage_of({"usage": COUNTED, "cost": 0.5})),
+        ([{"cost": 0.5}, {"usage": COUNTED, "cost": None}], usage_of({"usage": COUNTED, "cost": 0.5})),
+        # with every chunk, and each time more
+        ([{"usage": {"prompt_tokens": 100, "completion_tokens": 1}}, {"usage": COUNTED}], usage_of({"usage": COUNTED})),
+        ([{"usage": COUNTED | {"cost": 0.5}}, {"usage": {"cost": None}}], usage_of({"usage": COUNTED | {"cost": 0.5}})),
+    ],
+    ids=str,
+)
+def test_of_each_figure_the_last_word_counts(chunks: list[dict[str, Any]], usage: Usage) -> None:
+    before = copy.deepcopy(chunks)
+    told, whole = usage_of(told_usage(chunks)), usage_of(assemble([{"choices": []}, *chunks]))
+    assert told.to_dict() == whole.to_dict() == usage.to_dict()
+    assert told.cost == whole.cost == usage.cost
+    assert chunks == before
+
+
+def test_what_a_chunk_says_of_its_costs_can_be_left_out() -> None:
+    chunk = {"id": "1", "choices": [], "usage": COUNTED, "cost": 0.5, "cost_details": {}}
+    assert untold(chunk) == {"id": "1", "choices": []}
 
 
 def test_nothing_adds_up_to_no_choices() -> None:

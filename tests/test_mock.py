@@ -203,6 +203,7 @@ def test_tokens_are_guessed_from_characters() -> None:
         ({"prompt": "0.001", "completion": "0.01"}, Decimal("0.087")),
         ({"prompt": "0.001", "completion": "0"}, Decimal("0.007")),
         ({"prompt": "0", "completion": "0"}, Decimal(0)),
+        ({"prompt": "0.001", "completion": "0.01", "request": "0.5"}, Decimal("0.587")),
         ({"prompt": "-1", "completion": "-1"}, None),
     ],
 )

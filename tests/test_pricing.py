@@ -53,7 +53,15 @@ def expected(asked: Needs, limit: int | None = None, **prices: str) -> Decimal |
         (needs(reasoning=True), {"internal_reasoning": "3"}, 1000 + 50 * 10 + 50 * 3),
         (needs(0, 101, reasoning=True), {"internal_reasoning": "3"}, 51 * 10 + 50 * 3),
         (needs(), {"internal_reasoning": "3"}, 2000),
-        # audio and web search have prices that nobody can foresee here
+        # sounds have their own price where there is one
+        (needs(1000 + 2 * MEDIA_TOKENS, sounds=2), {"audio": "3"}, 1000 + 2 * MEDIA_TOKENS * 3 + 1000),
+        (needs(1000 + 2 * MEDIA_TOKENS, sounds=2), {"audio": "0"}, 1000 + 2 * MEDIA_TOKENS + 1000),
+        (needs(1000 + MEDIA_TOKENS, sounds=1), {}, 1000 + MEDIA_TOKENS + 1000),
+        (needs(10, sounds=1), {"audio": "3"}, 30 + 1000),
+        # several answers to one prompt
+        (needs(choices=3), {}, 1000 + 3000),
+        (needs(0, 101, choices=3, reasoning=True), {"internal_reasoning": "3"}, 3 * (51 * 10 + 50 * 3)),
+        # nobody can foresee how often the web is searched
         (needs(), {"audio": "100", "web_search": "100"}, 2000),
     ],
     ids=str,
@@ -208,6 +216,40 @@ def test_each_token_of_an_answer_is_paid_once(reasoning: int, price: str, amount
     details = {"reasoning_tokens": reasoning}
     assert cost({"internal_reasoning": price}, completion_tokens_details=details) == amount
     assert cost({}, completion_tokens_details=details) == 2000
+
+
+@pytest.mark.parametrize(
+    ("details", "prices", "amount"),
+    [
+        ({"audio_tokens": 30}, {"audio_output": "20"}, 1000 + 70 * 10 + 30 * 20),
+        ({"audio_tokens": 30}, {"audio_output": "0"}, 2000),
+        ({"audio_tokens": 30}, {"audio": "20"}, 2000),
+        ({"image_tokens": 30}, {"image_output": "20"}, 1000 + 70 * 10 + 30 * 20),
+        ({"image_tokens": 30}, {}, 2000),
+        (
+            {"reasoning_tokens": 60, "audio_tokens": 30, "image_tokens": 30},
+            {"internal_reasoning": "3", "audio_output": "20", "image_output": "40"},
+            1000 + 60 * 3 + 30 * 20 + 10 * 40,
+        ),
+        ({"reasoning_tokens": 90, "audio_tokens": 30, "image_tokens": 30}, {"audio_output": "20"}, 1000 + 900 + 200),
+        ({"audio_tokens": "many", "image_tokens": -1}, {"audio_output": "20", "image_output": "40"}, 2000),
+    ],
+    ids=str,
+)
+def test_sound_and_images_of_an_answer(details: dict[str, Any], prices: dict[str, str], amount: int) -> None:
+    assert cost(prices, completion_tokens_details=details) == amount
+
+
+def test_reasoning_beside_the_completion_is_paid_too() -> None:
+    details = {"reasoning_tokens": 60}
+    assert cost({}, total_tokens=1160, completion_tokens_details=details) == 1000 + 160 * 10
+    assert cost({"internal_reasoning": "3"}, total_tokens=1160, completion_tokens_details=details) == 1000 + 1000 + 180
+
+
+def test_a_price_that_cannot_be_read_is_not_nothing() -> None:
+    unclear = Model("a/one", pricing=Pricing(prompt=Decimal(1), completion=Decimal(1), unclear=True))
+    assert expected_cost(unclear, needs()) is None
+    assert cost_of(Usage({"prompt_tokens": 1, "completion_tokens": 1}), unclear) == (None, "unknown")
 
 
 def test_requests_and_images_have_their_prices() -> None:

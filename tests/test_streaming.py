@@ -286,6 +286,33 @@ def test_the_usage_comes_from_the_last_chunk_that_has_one() -> None:
     assert told.answer.cost == 2
 
 
+@pytest.mark.parametrize(
+    ("usages", "cost", "total"),
+    [
+        ([{"total_tokens": 2}, {"cost": 3}], 3, 2),
+        ([{"total_tokens": 2, "cost": 3}, {}], 3, 2),
+        ([{"total_tokens": 2, "cost": 3}, None, "none"], 3, 2),
+        ([{"total_tokens": 1, "cost": 1}, {"total_tokens": 2}], 1, 2),
+    ],
+)
+def test_the_usage_may_stand_in_several_chunks(usages: list[Any], cost: int, total: int) -> None:
+    told = answered(chunk("one"), *(event({"choices": [], "usage": each}) for each in usages), chunk(None, "stop"))
+    assert told.answer is not None
+    assert (told.answer.cost, told.answer.usage.total_tokens, told.answer.usage.cost) == (cost, total, cost)
+
+
+def test_what_one_stream_cost_is_not_booked_to_the_one_that_goes_on_from_it() -> None:
+    world = World()
+    usage = {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9, "cost": 9}
+    said = {"index": 0, "delta": {"content": "one "}}
+    world.script(A, body(event({"choices": [said], "usage": usage})))
+    world.script(B, r.stream(r.role(), "two", r.end()))
+    told = world.ask(stream=True, fallback_models=[B], on_interrupt="continue")
+    assert (told.gives, told.attempts) == ("one two", [f"{A} 200 truncated", f"{B} 200 ok"])
+    assert told.answer is not None
+    assert (told.answer.cost, told.answer.usage.total_tokens) == (None, 0)
+
+
 # --- interrupted ---
 
 

@@ -79,6 +79,12 @@ def test_each_kind_of_token_counts_by_itself(accounts: Accounts, details: dict[s
     assert {kind: told[kind] for kind in kinds if told[kind]} == {name: 5}
 
 
+def test_reasoning_beside_the_completion_is_part_of_the_sum(accounts: Accounts) -> None:
+    usage = {"prompt_tokens": 32, "completion_tokens": 9, "total_tokens": 135}
+    record(accounts, (A, OK), usage=usage | {"completion_tokens_details": {"reasoning_tokens": 94}})
+    assert accounts.usage().total.total_tokens == 135
+
+
 def test_an_answer_of_unknown_cost_is_told_apart_from_a_free_one(accounts: Accounts) -> None:
     record(accounts, (A, OK), usage={})
     record(accounts, (A, OK))

@@ -11,6 +11,8 @@ from routerkit.types.completion import CONTENT
 
 _ENDED_WELL = frozenset({"length", "tool_calls", "function_call", "content_filter"})
 """Finish reasons with which an answer without content is still an answer: asking elsewhere would be paid twice."""
+_TOLD = ("usage", "cost", "cost_details")
+"""Fields of a chunk that tell what it used and cost; Infron AI's cost stands beside the usage."""
 
 
 def judge(body: Any) -> Ending:
@@ -65,12 +67,14 @@ def as_chunk(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def assemble(chunks: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """The completion that a stream's chunks add up to: texts joined, tool calls merged by index, the last usage kept."""
+    """The completion that a stream's chunks add up to: texts joined, tool calls merged by index, of usage the last figures kept."""
     whole: dict[str, Any] = {}
     choices: dict[int, dict[str, Any]] = {}
     for chunk in chunks:
         for key, value in chunk.items():
-            if key != "choices" and (value is not None or key not in whole):
+            if key == "usage":
+                _add_usage(whole, value)
+            elif key != "choices" and (value is not None or key not in whole):
                 whole[key] = value
         parts = chunk.get("choices")
         for choice in parts if isinstance(parts, list) else ():
@@ -80,6 +84,27 @@ def assemble(chunks: Iterable[dict[str, Any]]) -> dict[str, Any]:
     whole["object"] = "chat.completion"
     whole["choices"] = [{"index": index, **choices[index]} for index in sorted(choices)]
     return whole
+
+
+def told_usage(chunks: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """What a stream's chunks tell of its usage and its cost: that much of what :func:`assemble` makes of them."""
+    telling = [chunk for chunk in chunks if "usage" in chunk or "cost" in chunk]
+    return assemble({key: chunk[key] for key in _TOLD if key in chunk} for chunk in telling)
+
+
+def untold(chunk: dict[str, Any]) -> dict[str, Any]:
+    """A chunk without what it tells of usage and cost, as that of a stream which broke off, and which another went on from."""
+    return {key: value for key, value in chunk.items() if key not in _TOLD}
+
+
+def _add_usage(whole: dict[str, Any], usage: Any) -> None:
+    """Some gateways tell tokens in one chunk and the cost in another, some end with a usage that is empty."""
+    present = whole.get("usage")
+    if isinstance(usage, dict):
+        known = present if isinstance(present, dict) else {}
+        whole["usage"] = known | {key: value for key, value in usage.items() if value is not None or key not in known}
+    elif not isinstance(present, dict) and (usage is not None or "usage" not in whole):
+        whole["usage"] = usage
 
 
 def _add_choice(whole: dict[str, Any], choice: dict[str, Any]) -> None:

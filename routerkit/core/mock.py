@@ -7,13 +7,14 @@ Pure functions from a request's JSON to a response's JSON. Which faults happen w
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from decimal import Decimal
 from typing import Any
 
 import orjson
 
 from routerkit.core.json_schema import sample
+from routerkit.core.pricing import cost_of
 from routerkit.types.model import Model
+from routerkit.types.tokens import Usage
 
 QUOTED = 1000
 """Characters of a prompt that an answer quotes."""
@@ -147,7 +148,7 @@ def _tokens(text: str) -> int:
 
 def _usage(prompt: int, answer: int, model: Model | None) -> dict[str, Any]:
     usage: dict[str, Any] = {"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer}
-    if model is not None and model.pricing.known:
-        cost = prompt * (model.pricing.prompt or Decimal(0)) + answer * (model.pricing.completion or Decimal(0))
+    cost, _ = cost_of(Usage(usage), model)
+    if cost is not None:
         usage["cost"] = float(cost)
     return usage

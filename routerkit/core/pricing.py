@@ -26,12 +26,14 @@ _ZERO = Decimal(0)
 
 
 def expected_cost(model: Model, needs: Needs) -> Decimal | None:
-    """USD that a request is expected to cost with a model, for comparisons; ``None``: prompt or completion price unknown.
+    """USD that a request is expected to cost with a model, for comparisons; ``None``: prompt or completion price unknown, or one
+    of its prices cannot be read.
 
-    The estimate of the prompt, of which what a cache may hold is read from it, and as long an answer as the request allows,
-    or, where it sets no limit, of ``EXPECTED_ANSWER`` tokens, twice as many with reasoning, or what the model can give at most.
-    With reasoning, half of the answer's tokens are reasoning: what OpenRouter gives it at medium effort. Then the prices of a
-    request and of each image, whose tokens are no longer the prompt's where it has a price of its own.
+    The estimate of the prompt, of which what a cache may hold is read from it and sounds have their own price, and as many answers
+    as it asks for, each as long as it allows, or, where it sets no limit, of ``EXPECTED_ANSWER`` tokens, twice as many with
+    reasoning, or what the model can give at most. With reasoning, half of an answer's tokens are reasoning: what OpenRouter gives
+    it at medium effort. Then the prices of a request and of each image, whose tokens are no longer the prompt's where it has a
+    price of its own. Searches of the web are left out: nobody can foresee how many there will be.
     """
     prices = prices_for(model.pricing, needs.prompt_tokens)
     images = needs.images if image_price(prices) else 0
@@ -43,8 +45,9 @@ def expected_cost(model: Model, needs: Needs) -> Decimal | None:
         prices,
         prompt=max(0, needs.prompt_tokens - images * MEDIA_TOKENS),
         cached=needs.cached_tokens,
-        completion=answer,
-        reasoning=answer // 2 if needs.reasoning else 0,
+        heard=needs.sounds * MEDIA_TOKENS,
+        completion=answer * needs.choices,
+        reasoning=answer // 2 * needs.choices if needs.reasoning else 0,
         images=images,
     )
 
@@ -52,23 +55,26 @@ def expected_cost(model: Model, needs: Needs) -> Decimal | None:
 def cost_of(usage: Usage, model: Model | None, images: int = 0) -> tuple[Decimal | None, CostSource]:
     """USD, and where the figure comes from: the gateway's own, else catalogue prices times tokens, else unknown.
 
-    Tokens read from a cache, written to one, of sound, and of reasoning are parts of the prompt's and the answer's; each counts
-    once, at its own price where there is one. ``images``: how many the request held, where a whole image has a price. Prices of
-    certain hours are left out, as nobody tells when an answer was charged.
+    Tokens read from a cache, written to one, of reasoning, of sound and of images are parts of the prompt's and the answer's; each
+    counts once, at its own price where there is one. ``images``: how many the request held, where a whole image has a price.
+    Prices of certain hours are left out, as nobody tells when an answer was charged; so are searches of the web.
     """
     told = usage.cost
     if told is not None:
         return told, "gateway"
     if model is None or not usage.known:
         return None, "unknown"
+    prompt, completion, cached, written, reasoning, heard, spoken = usage.counts()
     cost = _bill(
-        prices_for(model.pricing, usage.prompt_tokens),
-        prompt=usage.prompt_tokens,
-        cached=usage.cached_tokens,
-        written=usage.cache_write_tokens,
-        sound=usage.audio_tokens,
-        completion=usage.completion_tokens,
-        reasoning=usage.reasoning_tokens,
+        prices_for(model.pricing, prompt),
+        prompt=prompt,
+        cached=cached,
+        written=written,
+        heard=heard,
+        completion=completion,
+        reasoning=reasoning,
+        spoken=spoken,
+        drawn=usage.completion_tokens_details.image_tokens,
         images=images,
     )
     return cost, "unknown" if cost is None else "catalog"
@@ -81,25 +87,31 @@ def _bill(
     completion: int,
     cached: int,
     written: int = 0,
-    sound: int = 0,
+    heard: int = 0,
     reasoning: int,
+    spoken: int = 0,
+    drawn: int = 0,
     images: int,
 ) -> Decimal | None:
     """USD of so many tokens, of which these are some; a part that is more than the whole is the whole."""
-    if prices.prompt is None or prices.completion is None:
+    if prices.prompt is None or prices.completion is None or prices.unclear:
         return None
     cached = min(cached, prompt)
     written = min(written, prompt - cached)
-    sound = min(sound, prompt - cached - written)
+    heard = min(heard, prompt - cached - written)
     reasoning = min(reasoning, completion)
+    spoken = min(spoken, completion - reasoning)
+    drawn = min(drawn, completion - reasoning - spoken)
     cost = prices.request or _ZERO
     for count, price in (
-        (prompt - cached - written - sound, prices.prompt),
+        (prompt - cached - written - heard, prices.prompt),
         (cached, prices.prompt if prices.input_cache_read is None else prices.input_cache_read),
         (written, write_price(prices.prompt, prices.input_cache_write)),
-        (sound, prices.audio or prices.prompt),
-        (completion - reasoning, prices.completion),
+        (heard, prices.audio or prices.prompt),
+        (completion - reasoning - spoken - drawn, prices.completion),
         (reasoning, prices.internal_reasoning or prices.completion),
+        (spoken, prices.audio_output or prices.completion),
+        (drawn, prices.image_output or prices.completion),
         (images, image_price(prices)),
     ):
         if count:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from routerkit.core.answer import assemble
+from routerkit.core.answer import assemble, told_usage, untold
 from routerkit.core.call import MAX_LAG, Call, Result, Trial, accounted, reach
 from routerkit.core.effects import (
     Failure,
@@ -158,7 +158,7 @@ def _go_on(call: Call, intake: Intake, signal: Signal) -> Step[Intake]:
         continued = call.asked.continued(error.partial_text, tokens)
         if continued is None or not all(_is_text(chunk) for chunk in intake.chunks):
             raise error
-        call.request, kept, kind = continued, intake.chunks, StreamSeam
+        call.request, kept, kind = continued, [Chunk(untold(chunk.raw)) for chunk in intake.chunks], StreamSeam
         call.itinerary.demand.ask(continued)
     try:
         trial = yield from onward(call, intake.trial, verdict)
@@ -264,7 +264,7 @@ def _interrupted(call: Call, intake: Intake, signal: Signal) -> Step[tuple[Verdi
 def _ended(call: Call, intake: Intake) -> Step[Ended]:
     target = intake.trial.candidate.target
     served = dict.fromkeys(chunk.model for chunk in reversed(intake.chunks) if chunk.model)
-    told = next((chunk.raw for chunk in reversed(intake.chunks) if isinstance(chunk.raw.get("usage"), dict)), {})
+    told = told_usage(chunk.raw for chunk in intake.chunks)
     cost, source = yield from call.settle(intake.trial, usage_of(told), next(iter(served), None))
     notes = (*intake.notes, "model_changed") if len(served) > 1 else intake.notes
     route = call.ledger.route(call.now(), cost)

@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections import deque
 from decimal import Decimal
 from itertools import islice
+from operator import attrgetter
 from typing import NamedTuple, TypeAlias
 
 import attrs
@@ -25,12 +26,16 @@ MAX_CANCELLED = 10_000
 
 _CANCELLED = "Cancelled"
 _COST = SUMS.index("cost")
+_sums = attrgetter(*SUMS)
+_POSSIBLE, _CONFIRMED = Billing.POSSIBLE, Billing.CONFIRMED  # Python 3.11 looks members up slowly
 
 PICO = 12
 """Of costs, others are told whole pico-dollars."""
 MICRO = 10**6
 
 _Call: TypeAlias = tuple[str | None, Route, str | None, bool, "Usage | None", "Decimal | None"]
+_Key: TypeAlias = tuple["str | None", str, str]
+"""Of a row: tenant, gateway and model. Their texts, as a target takes longer to look up."""
 
 
 @attrs.define(eq=False)
@@ -51,14 +56,14 @@ class _Row:
     def add(self, answered: bool, usage: Usage | None, cost: Decimal | None) -> None:
         self.answers += answered
         if usage is not None and usage.raw:
-            prompt, completion, cached, written, reasoning, sound = usage.counts()
+            prompt, completion, cached, written, reasoning, heard, spoken = usage.counts()
             self.prompt_tokens += prompt
             self.completion_tokens += completion
-            if cached or written or reasoning or sound:
+            if cached or written or reasoning or heard or spoken:
                 self.cached_tokens += cached
                 self.cache_write_tokens += written
                 self.reasoning_tokens += reasoning
-                self.audio_tokens += sound
+                self.audio_tokens += heard + spoken
         if cost is not None:
             self.cost = EXACT.add(self.cost, cost)
         else:
@@ -88,15 +93,19 @@ class _Tally:
             self.answered += 1
         else:
             self.failed[error] = self.failed.get(error, 0) + 1
-        for attempt in route.attempts:
+        attempts, codes = route.attempts, self.attempts
+        for attempt in attempts:
             code = attempt.verdict.code
-            self.attempts[code] = self.attempts.get(code, 0) + 1
-        self.fell_back += len(route.attempts) > 1
+            codes[code] = codes.get(code, 0) + 1
+        if len(attempts) > 1:
+            self.fell_back += 1
         for wait in route.waits:
             self.waits += 1
             self.waited += wait.seconds
-        self.degraded += bool(route.degraded)
-        self.streams += stream
+        if route.degraded:
+            self.degraded += 1
+        if stream:
+            self.streams += 1
         duration = route.duration
         self.duration += duration
         if duration > self.duration_max:
@@ -161,14 +170,14 @@ class Accounts:
     def forget_lock(self) -> None:
         """In a forked child the parent's lock is not ours, nor is what the parent's calls used: counting begins anew."""
         self._lock: Lock = self._runtime.lock()
-        self._rows: dict[tuple[str | None, Target], _Row] = {}
+        self._rows: dict[_Key, _Row] = {}
         self._counts: dict[str | None, int] = {}
         """By tenant, how many rows there are."""
         self._tallies: dict[str | None, _Tally] = {}
         self._cancelled: deque[_Call] = deque(maxlen=MAX_CANCELLED)
         """Calls whose turn comes when the lock is taken next."""
-        self._untold: dict[tuple[str | None, Target | None], None] = {}
-        """Rows, and without a target tallies, of which there is something to tell; in their order."""
+        self._untold: dict[_Key | tuple[str | None], None] = {}
+        """Rows, and by the tenant alone tallies, of which there is something to tell; in their order."""
         self._told: dict[tuple[str, tuple[str, ...]], tuple[int, ...]] = {}
         """What was told of each, in all."""
         self._longest: dict[str | None, float] = {}
@@ -199,17 +208,16 @@ class Accounts:
 
     def usage(self, tenant: str | None = None) -> UsageReport:
         """What calls of this process used since it began: of one tenant, or of all."""
-        with self._lock:
+        with self._lock:  # there may be many rows, and calls wait: what can be done afterwards is
             self._catch_up()
-            rows = [
-                UsageRow(
-                    tenant=owner, gateway=of.gateway, model=of.model, **{name: getattr(row, name) for name in SUMS}
-                )
-                for (owner, of), row in self._rows.items()
-                if tenant is None or owner == tenant
-            ]
-        rows.sort(key=lambda row: (row.tenant or "", row.gateway, row.model))
-        return UsageReport(tuple(rows))
+            found = [(key, _sums(row)) for key, row in self._rows.items() if tenant is None or key[0] == tenant]
+        found.sort(key=lambda each: (each[0][0] or "", *each[0][1:]))
+        return UsageReport(
+            tuple(
+                UsageRow(tenant=owner, gateway=gateway, model=model, **dict(zip(SUMS, sums, strict=True)))
+                for (owner, gateway, model), sums in found
+            )
+        )
 
     def stats(self, tenant: str | None = None) -> Stats:
         """How calls of this process went since it began: of one tenant, or of all."""
@@ -236,11 +244,10 @@ class Accounts:
                 if len(told) >= most:
                     break
                 del self._untold[key]
-                tenant, target = key
-                of = self._figures(tenant) if target is None else [self._row_figures(tenant, target)]
+                of = self._figures(key[0]) if len(key) == 1 else [self._row_figures(key)]
                 told += [news for each in of if (news := self._news(each)) is not None]
-                if target is None:
-                    told.append(Figures(LONGEST, (tenant or "",), (int(self._longest.pop(tenant) * MICRO),)))
+                if len(key) == 1:
+                    told.append(Figures(LONGEST, (key[0] or "",), (int(self._longest.pop(key[0]) * MICRO),)))
         return told
 
     def _news(self, figures: Figures) -> Figures | None:
@@ -251,11 +258,10 @@ class Accounts:
         numbers = tuple(now - then for now, then in zip(figures.numbers, before, strict=True))
         return figures._replace(numbers=numbers) if any(numbers) else None
 
-    def _row_figures(self, tenant: str | None, target: Target) -> Figures:
-        row = self._rows[tenant, target]
-        numbers = [getattr(row, name) for name in SUMS]
-        numbers[_COST] = int(EXACT.scaleb(row.cost, PICO))
-        return Figures(USED, (tenant or "", target.gateway, target.model), tuple(numbers))
+    def _row_figures(self, key: _Key) -> Figures:
+        numbers = list(_sums(self._rows[key]))
+        numbers[_COST] = int(EXACT.scaleb(numbers[_COST], PICO))
+        return Figures(USED, (key[0] or "", *key[1:]), tuple(numbers))
 
     def _figures(self, tenant: str | None) -> list[Figures]:
         tally, whose = self._tallies[tenant], (tenant or "",)
@@ -275,24 +281,25 @@ class Accounts:
             tally = self._tallies[tenant] = _Tally()
         tally.add(route, error, stream)
         if self._shared:
-            self._untold[tenant, None] = None
+            self._untold[tenant,] = None
             self._longest[tenant] = max(route.duration, self._longest.get(tenant, 0.0))
+        attempts = route.attempts
         told = error is None or usage is not None or cost is not None
         # Of the last attempt it is known what was billed, as far as anybody told; of others never.
-        last = route.attempts[-1] if route.attempts and told else None
-        for attempt in route.attempts:
+        last = attempts[-1] if attempts and told else None
+        for attempt in attempts:
             billing = attempt.verdict.billing
-            if billing is Billing.POSSIBLE or (billing is Billing.CONFIRMED and attempt is not last):
+            if billing is _POSSIBLE or (billing is _CONFIRMED and attempt is not last):
                 self._row(tenant, attempt.target).possibly_billed += 1
         if last is not None:
             self._row(tenant, last.target).add(error is None, usage, cost)
 
     def _row(self, tenant: str | None, target: Target) -> _Row:
-        key = (tenant, target)
+        key = (tenant, target.gateway, target.model)
         row = self._rows.get(key)
         if row is None:
             if self._counts.get(tenant, 0) >= MAX_ROWS:
-                key = (tenant, Target(target.gateway, OTHER))
+                key = (tenant, target.gateway, OTHER)
             row = self._rows.get(key)
             if row is None:
                 row = self._rows[key] = _Row()

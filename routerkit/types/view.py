@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 
 class View:
-    """A read-only look at one dict of a gateway's answer."""
+    """A read-only look at one dict of a gateway's answer. A field that has no attribute of its own here, such as
+    ``message.annotations``, is one as it was sent; without it, ``AttributeError``."""
 
     __slots__ = ("raw",)
 
@@ -16,6 +17,15 @@ class View:
     def to_dict(self) -> dict[str, Any]:
         """The dict as the gateway sent it."""
         return self.raw
+
+    if not TYPE_CHECKING:  # a type checker goes on finding names that are misspelt
+
+        def __getattr__(self, name: str) -> Any:
+            if not name.startswith("_") and name != "raw" and name in self.raw:
+                return self.raw[name]
+            raise AttributeError(
+                f"{type(self).__name__} has no {name!r}; what the gateway sent is in .raw", name=name, obj=self
+            )
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and other.raw == self.raw
