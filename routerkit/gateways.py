@@ -34,6 +34,7 @@ INFRON = Gateway(
     key_required=True,
     id_prefix="infron/",
     details_url="https://app.infron.ai/api/display_models/",
+    prices_per=1_000_000,
     # By its documentation (infron.ai/docs): "Inference Provider Routing", "Usage Accounting", "Reasoning".
     features={"provider", "reasoning", "usage"},
     usage_parameter=True,
@@ -57,16 +58,19 @@ KNOWN = {gateway.name: gateway for gateway in (OPENROUTER, INFRON, ONEROUTER)}
 
 
 def known(name: str) -> Gateway:
-    """The gateway of that name. Raises ConfigurationError, which lists the known ones."""
+    """The gateway of that name, in any case, or at that base URL. Raises ConfigurationError, which lists the known ones."""
+    if isinstance(name, str) and "://" in name:
+        return at(name)
     try:
         return KNOWN[str(name).lower()]
     except KeyError:
         raise ConfigurationError(
-            f"gateway={shown(name)} is not known (known: {', '.join(KNOWN)}); for any other server give base_url= alone"
+            f"gateway={shown(name)} is not known (known: {', '.join(KNOWN)}); for any other server give its base URL"
         ) from None
 
 
 def at(base_url: str) -> Gateway:
-    """Any OpenAI-compatible server, named after its host and port."""
+    """The known gateway whose base URL that is; else any OpenAI-compatible server, named after its host and port."""
     url = checked_url(base_url)
-    return Gateway(name=urlsplit(url).netloc, base_url=url)
+    told = next((gateway for gateway in KNOWN.values() if gateway.base_url == url), None)
+    return told or Gateway(name=urlsplit(url).netloc, base_url=url)

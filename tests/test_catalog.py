@@ -12,6 +12,7 @@ import pytest
 
 from routerkit.core.catalog import CatalogCache, Snapshot
 from routerkit.core.catalog_index import Query
+from routerkit.core.catalog_lists import Pauses
 from routerkit.core.effects import Await, Cancelled, Emit, Failure, HttpResponse, Send, Step, TransportFailure
 from routerkit.core.listing import parse_catalog
 from routerkit.errors import (
@@ -370,6 +371,56 @@ def test_refresh_does_not_wait_for_the_pause(cache: CatalogCache) -> None:
     assert Asker(cache, refresh=True).send(NEW).ids == ["a/new"]
 
 
+ACME, GLOBEX = (Credential(Secret(f"sk-{name}-1234567890"), OPENROUTER.base_url) for name in ("acme", "globex"))
+
+
+def paused(cache: CatalogCache, key: Credential | None) -> float | None:
+    """For how many seconds nobody asks with a key; `None`: not at all."""
+    try:
+        asker = Asker(cache, key=key)
+    except APIError as error:
+        return error.retry_after
+    assert asker.fetches
+    asker.step.close()
+    return None
+
+
+@pytest.mark.parametrize("status", [401, 402, 403, 429])
+def test_a_refused_key_pauses_nobody_else(cache: CatalogCache, status: int) -> None:
+    refused(cache, HttpResponse(status, {}, b""), key=ACME)
+    assert (paused(cache, ACME), paused(cache, GLOBEX), paused(cache, None)) == (30, None, None)
+
+
+def test_each_key_has_pauses_of_its_own(cache: CatalogCache, runtime: VirtualRuntime) -> None:
+    for _ in range(6):
+        refused(cache, HttpResponse(401, {}, b""), key=ACME)
+        runtime.advance(600)
+    refused(cache, HttpResponse(429, {}, b""), key=GLOBEX)
+    assert (paused(cache, ACME), paused(cache, GLOBEX)) == (None, 30)
+    refused(cache, HttpResponse(401, {}, b""), key=ACME)
+    assert (paused(cache, ACME), paused(cache, GLOBEX)) == (600, 30)
+
+
+def test_what_befalls_a_key_leaves_the_gateways_pause_alone(cache: CatalogCache, runtime: VirtualRuntime) -> None:
+    """And of two pauses the longer is kept."""
+    for _ in range(6):
+        refused(cache, HttpResponse(401, {}, b""), key=ACME, refresh=True)
+    refused(cache, DOWN, key=GLOBEX)
+    refused(cache, HttpResponse(401, {}, b""), key=ACME, refresh=True)
+    runtime.advance(10)
+    assert (paused(cache, ACME), paused(cache, GLOBEX), paused(cache, None)) == (590, 20, 20)
+    refused(cache, DOWN, key=GLOBEX, refresh=True)
+    assert (paused(cache, ACME), paused(cache, GLOBEX), paused(cache, None)) == (590, 60, 60)
+
+
+def test_no_number_of_failures_is_too_many() -> None:
+    pauses = Pauses()
+    for _ in range(1100):  # 2.0 ** 1024 is none that a float can hold
+        pauses.add(APIError("down"), None, 0.0, 1.0)
+    pause = pauses.find(None, 599.0)
+    assert (pause and pause.until, pauses.find(None, 600.0)) == (600.0, None)
+
+
 def test_followers_learn_of_the_failure(cache: CatalogCache) -> None:
     leader, follower = Asker(cache), Asker(cache)
     with pytest.raises(InternalServerError):
@@ -449,6 +500,17 @@ def test_versions_fall_back_on_the_model() -> None:
     ]
     for name in ("gpt-4@0613:free", "gpt-5@1", "@gpt-4", "@", ":", "@:@"):
         assert snapshot.get(name) is None
+
+
+def test_a_version_that_is_not_listed_is_not_free_because_its_model_is() -> None:
+    free = {"prompt": "0", "completion": "0"}
+    models = parse_catalog([{"id": "gpt-4", "pricing": free}, {"id": "gpt-5@latest", "pricing": free}])[0]
+    snapshot = Snapshot(tuple(models), {model.id: model for model in models}, 0, 0)
+    assert snapshot.get("gpt-4@0613") is None
+    assert [snapshot.get(name) for name in ("gpt-4", "gpt-4:nitro", "gpt-5@latest:floor")] == [
+        *models[:1] * 2,
+        models[1],
+    ]
 
 
 def test_the_index_is_made_once(cache: CatalogCache) -> None:
@@ -533,6 +595,28 @@ def test_a_gateway_that_needs_no_key_is_asked_for_both(runtime: VirtualRuntime) 
     asker = Asker(CatalogCache(attrs.evolve(INFRON, key_required=False), runtime, 3600))
     assert asker.effect.request.url == INFRON.catalog_url
     assert asker.send(FEW).send(MORE).ids == ["a/one", "b/two@latest", "b/two", "c/three"]
+
+
+def test_a_stand_in_on_this_machine_is_asked_for_both(runtime: VirtualRuntime) -> None:
+    """It needs no key, whatever the gateway needs for which it stands."""
+    here = attrs.evolve(INFRON, base_url="http://127.0.0.1:1/v1")
+    asker = Asker(CatalogCache(here, runtime, 3600))
+    assert (asker.effect.request.url, asker.effect.request.credential) == (here.catalog_url, None)
+    assert asker.send(FEW).send(MORE).ids == ["a/one", "b/two@latest", "b/two", "c/three"]
+
+
+def test_a_request_for_a_list_says_who_asks_and_nothing_of_the_application(
+    pair: CatalogCache, runtime: VirtualRuntime
+) -> None:
+    """Firewalls refuse those that are silent, and some that bear a library's name."""
+    step = pair.get(Credential(Secret("sk-test-1234567890"), INFRON.base_url), Timeouts(), 9_999)
+    near, far = next(step), step.send(FEW)
+    assert isinstance(near, Send)
+    assert isinstance(far, Send)
+    assert near.request.headers == far.request.headers
+    assert near.request.headers.keys() == {"Accept", "User-Agent"}
+    assert near.request.headers["User-Agent"].startswith("routerkit/")
+    step.close()
 
 
 def test_a_gateway_tells_for_how_many_tokens_its_prices_are(runtime: VirtualRuntime) -> None:

@@ -28,7 +28,7 @@ MODELS = (
         context_length=200_000,
         input_modalities=("text", "image"),
         output_modalities=("text",),
-        supported_parameters=frozenset({"tools", "seed"}),
+        supported_parameters=frozenset({"tools", "Seed"}),
     ),
     Model(
         "b/ear",
@@ -72,7 +72,8 @@ def test_no_filter_finds_all_in_the_catalogues_order() -> None:
         ({"modality": {"image"}}, ["a/eye"]),
         ({"modality": []}, EVERY),
         ({"modality": "smell"}, []),
-        ({"modality": "Text"}, []),
+        ({"modality": "Text"}, ["a/eye", "b/ear"]),
+        ({"supports": ["TOOLS", "seed"]}, ["a/eye"]),
         ({"output_modality": "audio"}, ["b/ear"]),
         ({"output_modality": "image"}, []),
         ({"supports": "tools"}, ["a/eye", "b/ear"]),
@@ -177,8 +178,11 @@ def test_a_value_without_end_is_told_in_short() -> None:
 
 
 def test_a_filter_that_does_not_exist() -> None:
-    with pytest.raises(TypeError, match=r"models\(\) got an unexpected keyword argument 'modal'"):
-        Query.of(modal="text", zzz=1)  # type: ignore[call-arg]
+    told = r"models\(\) got an unexpected keyword argument "
+    with pytest.raises(TypeError, match=f"^{told}'modalities'; did you mean 'modality'\\?$"):
+        Query.of(modalities="text", zzz=1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=f"^{told}'zzz'$"):
+        Query.of(zzz=1)  # type: ignore[call-arg]
 
 
 # --- a query ---

@@ -32,6 +32,7 @@ from tests.support.core import A, B, C, World, asking
 FIRST = Gateway(name="first", base_url="http://127.0.0.1:1/v1")
 SECOND = Gateway(name="second", base_url="http://127.0.0.1:2/v1")
 FREE = {"prompt": "0", "completion": "0"}
+LISTED = {"data": [r.catalog_model(A)]}
 KEYS = {"first": "sk-first-1234567890", "second": "sk-second-123456789"}
 
 
@@ -126,6 +127,48 @@ def known(*names: str, **settings: Any) -> World:
 def test_an_id_goes_where_it_fits(model: str, targets: list[str]) -> None:
     plan = known("openrouter", "infron").router.named(asking(model=model))
     assert [str(each.target) for each in plan.targets] == targets
+
+
+@pytest.mark.parametrize(
+    ("aliases", "model", "targets"),
+    [
+        ({"infron": "gpt-4@latest"}, "infron/gpt-4", ["gpt-4@latest on infron: as gpt-4@latest"]),
+        ({"openrouter": "openai/gpt-4"}, "infron/gpt-4", ["gpt-4 on infron:"]),
+        ({"infron": None}, "infron/gpt-4", []),
+    ],
+    ids=["its id there", "of no concern", "not there"],
+)
+def test_the_alias_table_holds_for_a_prefixed_id_too(aliases: Any, model: str, targets: list[str]) -> None:
+    plan = known("openrouter", "infron", aliases={"gpt-4": aliases}).router.named(asking(model=model))
+    told = [f"{each.target}:{each.reason.removeprefix('requested by the call')}" for each in plan.targets]
+    assert told == targets
+    assert [skip.reason for skip in plan.skipped] == ([] if targets else ["aliases: not on infron"])
+
+
+def test_the_alias_table_may_name_a_prefixed_id() -> None:
+    """Configurations of other libraries have the prefix everywhere."""
+    world = known(
+        "infron", "openrouter", "onerouter", aliases={"openrouter/openai/gpt-4o": {"infron": "gpt-4o@latest"}}
+    )
+    plan = world.router.named(asking(model="openrouter/openai/gpt-4o"))
+    assert [(str(each.target), each.reason) for each in plan.targets] == [
+        ("gpt-4o@latest on infron", "requested by the call, on infron as gpt-4o@latest"),
+        ("openai/gpt-4o on openrouter", "requested by the call, on openrouter as openai/gpt-4o"),
+    ]
+    assert plan.skipped == ()
+
+
+def test_gateways_of_one_prefix_are_all_asked() -> None:
+    """Whatever the id looks like: the prefix says where it is."""
+    again = attrs.evolve(gateways.OPENROUTER, name="again", base_url="https://again.example/v1")
+    keys = dict.fromkeys(("infron", "openrouter", "again"), "sk-test-1234567890")
+    plan = World(gateways=["infron", "openrouter", again], api_key=keys).router.named(
+        asking(model="openrouter/openai/gpt-4o@1")
+    )
+    assert [(str(each.target), each.reason) for each in plan.targets] == [
+        ("openai/gpt-4o@1 on openrouter", "requested by the call, on openrouter"),
+        ("openai/gpt-4o@1 on again", "requested by the call, on again"),
+    ]
 
 
 def test_a_prefix_is_no_part_of_the_reason() -> None:
@@ -321,6 +364,35 @@ def test_server_side_fallbacks_are_one_model_of_ours() -> None:
     assert world.first.chat_requests[0].json["models"] == [A, C]
 
 
+def test_each_gateway_is_given_the_servers_fallbacks_by_its_own_names() -> None:
+    smart: dict[str, str | None] = {"first": A, "second": "one@latest"}
+    pinned = Gateway(name="first", base_url=FIRST.base_url, id_prefix="first/")
+    world = Two(gateways=[pinned, SECOND], aliases={"smart": smart, "quick": {"second": None}})
+    world.first.script(A, r.error(500))
+    world.ask(model="smart", models=["smart", "quick", "first/x/y", B, A])
+    world.ask(model=C, models=["first/x/y"])
+    world.second.script(B, r.completion())
+    assert [each.json["models"] for each in world.first.chat_requests] == [[A, "quick", "x/y", B], ["x/y"]]
+    (request,) = world.second.chat_requests
+    assert (request.json["model"], request.json["models"]) == ("one@latest", ["one@latest", B, A])
+
+
+def test_where_none_of_the_servers_fallbacks_is_there_none_is_given() -> None:
+    world = Two(aliases={B: {"second": None}})
+    world.first.script(A, r.error(500))
+    world.ask(models=[B], stream=True)
+    (request,) = world.second.chat_requests
+    assert "models" not in request.json
+    assert request.json["stream"] is True
+
+
+def test_fallbacks_of_an_extra_body_are_sent_as_they_are() -> None:
+    world = Two(aliases={B: {"first": C}})
+    request = ChatRequest.build("Hi", {"models": [B]}, model=A, fallback_models=(), extra_body={"models": [B, 5]})
+    world.gateway.run(world.router.complete(request))
+    assert world.first.chat_requests[0].json["models"] == [B, 5]
+
+
 def test_the_first_of_the_servers_fallbacks_is_asked_when_no_model_is_named() -> None:
     world = World()
     told = world.ask(model=None, fallback_models=None, models=[B, C])
@@ -367,6 +439,17 @@ def test_the_catalogue_is_that_of_all_gateways() -> None:
     assert [(model.id, model.gateway) for model in chosen] == [(B, "second")]
     with pytest.raises(InvalidRequestError, match=f"model='{C}': not in the catalogue of first or second$"):
         world.gateway.run(world.router.model(C, Timeouts()))
+
+
+def test_a_list_that_a_key_may_not_have_now_is_asked_for_with_the_next() -> None:
+    """A 429 is the key's, as far as anybody knows."""
+    world = World(api_key=["sk-one-1234567890", "sk-two-1234567890"])
+    world.gateway.catalog = r.choose(
+        lambda request: r.error(429) if "one" in str(request.header("authorization")) else r.json_body(LISTED)
+    )
+    _, models = world.gateway.run(world.router.models(Timeouts()))
+    assert [model.id for model in models] == [A]
+    assert world.gateway.catalog_requests == 2
 
 
 def test_a_gateway_whose_catalogue_cannot_be_had_does_not_hide_the_others() -> None:
@@ -446,6 +529,17 @@ def test_an_address_alone_is_a_gateway_too() -> None:
     world = World(gateways=["http://127.0.0.1:1/v1", SECOND], api_key=None)
     assert [gateway.name for gateway in world.settings.gateways] == ["127.0.0.1:1", "second"]
     assert gateways.OPENROUTER.features is not None
+
+
+def test_an_address_serves_where_a_name_does() -> None:
+    gateway = World(gateways=None, gateway=FIRST.base_url, base_url=None, api_key=None).settings.gateway
+    assert (gateway.name, gateway.base_url) == ("127.0.0.1:1", FIRST.base_url)
+
+
+@pytest.mark.parametrize("url", ["https://openrouter.ai/api/v1", " https://OpenRouter.ai/api/v1/ "])
+def test_the_address_of_a_known_gateway_is_that_gateway(url: str) -> None:
+    assert gateways.at(url) is gateways.known(url) is gateways.OPENROUTER
+    assert gateways.at("https://openrouter.ai/v1").name == "openrouter.ai"
 
 
 def test_no_model_that_fits_any_gateway() -> None:

@@ -182,8 +182,34 @@ def test_a_path_that_climbs_is_no_id(path: str) -> None:
     assert parse_details([{"invoke_name": path, "name": "fine"}]) == ([], 1)
 
 
-def test_vllms_word_for_the_context() -> None:
-    assert parse_catalog([{"id": "a/one", "max_model_len": 4096}])[0][0].context_length == 4096
+@pytest.mark.parametrize("word", ["max_model_len", "context_window", "max_context_length"])
+def test_others_words_for_the_context(word: str) -> None:
+    """vLLM's, Groq's, Mistral's."""
+    assert parse_catalog([{"id": "a/one", word: 4096}])[0][0].context_length == 4096
+    assert parse_catalog([{"id": "a/one", word: None}])[0][0].context_length is None
+
+
+@pytest.mark.parametrize("word", ["max_completion_tokens", "max_output_tokens"])
+def test_others_words_for_the_longest_answer(word: str) -> None:
+    assert parse_catalog([{"id": "a/one", word: 512, "top_provider": None}])[0][0].max_completion_tokens == 512
+    entry = {"id": "a/one", word: 512, "top_provider": {"max_completion_tokens": 256}}
+    assert parse_catalog([entry])[0][0].max_completion_tokens == 256
+
+
+def test_what_gateways_add_to_openais_bare_entry() -> None:
+    """Infron's of late: modalities beside one another, in any case. Its lowest price of several is nobody's price."""
+    entry = {
+        "id": "google/gemini-3.1-flash-lite",
+        "display_name": "Gemini 3.1 Flash Lite",
+        "input_modalities": ["Text", "image", 5],
+        "output_modalities": ["TEXT"],
+        "min_prompt_price": 0,
+        "min_completion_price": 0.75,
+    }
+    ((model,), _) = parse_catalog([entry])
+    assert model.name == "Gemini 3.1 Flash Lite"
+    assert (model.input_modalities, model.output_modalities) == (("text", "image"), ("text",))
+    assert not model.pricing.known
 
 
 def test_a_model_says_whose_it_is() -> None:
@@ -637,6 +663,23 @@ def test_a_version_without_details_of_its_own_takes_those_of_its_model() -> None
         ("gpt-4", "GPT-4", 8),
         ("gpt-5", "gpt-5", 9),
     ]
+
+
+@pytest.mark.parametrize(
+    ("prices", "expected"),
+    [
+        ({"retail_input_cost": "$1", "retail_output_cost": "$2"}, ("0.000001", "0.000002")),
+        ({"retail_input_cost": "$1", "retail_output_cost": None}, ("0.000001", None)),
+        ({"discount": "FREE"}, (None, None)),
+        ({"sale_output_cost": "$4.56", "discount": "FREE"}, (None, None)),
+    ],
+    ids=["its price", "half of it", "free", "half free"],
+)
+def test_a_version_is_not_free_because_its_model_is(prices: dict[str, Any], expected: tuple[str | None, ...]) -> None:
+    details = parse_details([{"invoke_name": "gpt-4", "input_token_limit": 8, **prices}])[0]
+    version, whole = completed([Model("gpt-4@0613")], details)
+    assert (version.pricing.prompt, version.pricing.completion) == tuple(each and Decimal(each) for each in expected)
+    assert (version.context_length, whole) == (8, details[0])
 
 
 def test_a_version_is_what_comes_after_the_last_sign() -> None:

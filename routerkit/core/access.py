@@ -8,7 +8,7 @@ from routerkit.core.catalog import CatalogCache, Snapshot
 from routerkit.core.effects import Step
 from routerkit.core.health import Health
 from routerkit.core.keys import Key
-from routerkit.errors import AuthenticationError, PaymentRequiredError, PermissionDeniedError
+from routerkit.errors import AuthenticationError, PaymentRequiredError, PermissionDeniedError, RateLimitError
 from routerkit.types.gateway import Gateway
 from routerkit.types.policy import Timeouts
 
@@ -30,6 +30,6 @@ class Access:
         for key in keys[:-1]:
             try:
                 return (yield from self.catalog.get(key.credential, timeouts, deadline, refresh=refresh))
-            except (AuthenticationError, PaymentRequiredError, PermissionDeniedError):
+            except (AuthenticationError, PaymentRequiredError, PermissionDeniedError, RateLimitError):
                 continue
         return (yield from self.catalog.get(keys[-1].credential, timeouts, deadline, refresh=refresh))

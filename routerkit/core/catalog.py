@@ -2,7 +2,8 @@
 
 A fresh catalogue costs a dictionary lookup. After ``ttl`` (± 10 %) the next caller fetches it anew; whoever comes meanwhile is
 served the stale one at once, or waits when there is none. When a fetch fails, the last good copy serves for a day and the
-next fetch waits for 30 s · 2^n, ten minutes at most (RFC 5861's stale-while-revalidate and stale-if-error).
+next fetch waits for 30 s · 2^n, ten minutes at most (RFC 5861's stale-while-revalidate and stale-if-error); where it was the
+key that failed, only with that key.
 
 Some gateways have a second list, public and on another host, that tells what the first does not. It is asked without a key,
 after the first and in what is left of the time. When one of the two fails, the other serves, with the failing one's last good
@@ -23,7 +24,7 @@ import attrs
 from cachetools import TLRUCache
 
 from routerkit.core.catalog_index import CatalogIndex
-from routerkit.core.catalog_lists import Listing, Source, sources_of
+from routerkit.core.catalog_lists import Listing, Pauses, Source, sources_of
 from routerkit.core.effects import (
     CLOCKS,
     TOLERANCE,
@@ -46,15 +47,15 @@ from routerkit.core.listing import completed
 from routerkit.core.pricing import price_jumps
 from routerkit.core.shared import KEPT_SECONDS, Lease, packed, unpacked
 from routerkit.core.verdict import Signal, classify
-from routerkit.core.verdict_table import VERDICTS, Ending
+from routerkit.core.verdict_table import Ending
 from routerkit.errors import APIError, DeadlineExceededError
 from routerkit.types.event import CatalogRefreshed
 from routerkit.types.gateway import Gateway
 from routerkit.types.model import Model
 from routerkit.types.policy import Timeouts
 from routerkit.types.route import Target
-from routerkit.types.secret import Credential, Secret
-from routerkit.types.verdict import Blame
+from routerkit.types.secret import Credential
+from routerkit.types.settings import user_agent
 
 MAX_BYTES = 32 * 1024 * 1024
 STALE_SECONDS = 86_400.0
@@ -62,7 +63,7 @@ STALE_SECONDS = 86_400.0
 PARTIAL_SECONDS = 300.0
 """How long a catalogue is taken for fresh, at most, that one of its two lists could not be read for."""
 SPREAD = 0.1
-"""The share of ``ttl`` by which the age differs at which a catalogue is fetched anew."""
+"""The share by which times differ: the age at which a catalogue is fetched anew, and pauses."""
 PATIENCE = 10.0
 """Seconds for which another process's fetch is waited for, where there is no copy."""
 LOOK_EVERY = 0.1
@@ -118,13 +119,14 @@ class Snapshot:
         """The entry of a model id; ``:nitro``, ``:floor``, ``:online`` and other variants, and ``@version``, fall back on the
         model itself.
 
-        ``:free`` does not: the model itself has a price.
+        ``:free`` does not: the model itself has a price. Nor does ``@version`` on a model that is free: its versions need not be.
         """
         found = self.by_id.get(model)
         base, _, variant = model.partition(":")
         if found is not None or variant == "free":
             return found
-        return self.by_id.get(base) or self.by_id.get(base.rpartition("@")[0])
+        named, whole = self.by_id.get(base), self.by_id.get(base.rpartition("@")[0])
+        return named if named is not None or whole is None or whole.pricing.free else whole
 
 
 class CatalogCache:
@@ -147,11 +149,7 @@ class CatalogCache:
         self._fetching: Latch | None = None
         self._anew = True
         """Whether that fetch asks the gateway, whatever there is."""
-        self._failures = 0
-        self._error: APIError | None = None
-        self._refused: Secret | None = None
-        """The key that the last error blames; it is no reason for others not to ask."""
-        self._not_before = 0.0
+        self._pauses = Pauses()
         self._look_again = 0.0
         """Until then another process is left to its fetch."""
         self._shrunk_to: dict[str, int] = {}
@@ -179,11 +177,13 @@ class CatalogCache:
             now = self._runtime.monotonic()
             with self._lock:
                 kept = self._kept.get(self.gateway.name)
-                paused = now < self._not_before and self._refused in (None, credential and credential.secret)
-                if kept is not None and not refresh and (now < max(kept.expires, self._look_again) or paused):
+                if kept is not None and not refresh and now < max(kept.expires, self._look_again):
                     return kept
-                if kept is None and self._error is not None and paused and not refresh:
-                    raise _again(self._error, self._not_before - now)
+                pause = None if refresh else self._pauses.find(credential, now)
+                if pause is not None and kept is not None:
+                    return kept
+                if pause is not None:
+                    raise _again(pause.error, pause.until - now)
                 latch = self._fetching
                 if latch is None:
                     latch = self._fetching = Latch()
@@ -300,7 +300,8 @@ class CatalogCache:
         """One list of the gateway, or why it could not be had. Raises DeadlineExceededError when that was for the caller's own
         time."""
         timeouts, left = errand.timeouts, max(0.001, errand.until - self._runtime.monotonic())
-        request = HttpRequest("GET", source.url, {"Accept": "application/json"}, None, source.credential)
+        headers = {"Accept": "application/json", "User-Agent": user_agent()}
+        request = HttpRequest("GET", source.url, headers, None, source.credential)
         order = Send(
             request,
             min(timeouts.connect, left),
@@ -378,19 +379,12 @@ class CatalogCache:
     def _keep(self, snapshot: Snapshot) -> None:
         with self._lock:
             self._kept[self.gateway.name] = snapshot
-            self._failures, self._error, self._not_before = 0, None, 0.0
+            self._pauses.clear()
 
     def _failed(self, error: APIError, credential: Credential | None) -> Snapshot | None:
-        blamed = VERDICTS[error.code].blame if error.code in VERDICTS else Blame.GATEWAY
-        now = self._runtime.monotonic()
+        now, share = self._runtime.monotonic(), 1 - SPREAD + 2 * SPREAD * self._runtime.random()
         with self._lock:
-            pause = min(600.0, max(30.0 * 2 ** min(self._failures, 10), error.retry_after or 0.0))
-            self._not_before = now + pause * (0.9 + 0.2 * self._runtime.random())
-            self._failures += 1
-            self._error = error
-            self._refused = (
-                credential.secret if credential is not None and blamed in (Blame.KEY, Blame.TENANT) else None
-            )
+            self._pauses.add(error, credential, now, share)
             return self._kept.get(self.gateway.name)
 
 

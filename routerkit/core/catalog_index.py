@@ -47,7 +47,7 @@ class Query:
     min_context: int | None = None
     free: bool | None = None
     search: tuple[str, ...] = ()
-    """Case-folded."""
+    """Case-folded; the words before are in lower case."""
 
     @classmethod
     def of(cls, **filters: Unpack[ModelFilters]) -> Query:
@@ -57,7 +57,11 @@ class Query:
         """
         unknown = sorted(filters.keys() - ModelFilters.__annotations__.keys())
         if unknown:
-            raise TypeError(f"models() got an unexpected keyword argument {unknown[0]!r}")
+            import difflib  # only errors need it
+
+            near = difflib.get_close_matches(unknown[0], ModelFilters.__annotations__, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise TypeError(f"models() got an unexpected keyword argument {unknown[0]!r}{hint}")
         return cls(
             modality=_words("modality", filters.get("modality")),
             output_modality=_words("output_modality", filters.get("output_modality")),
@@ -70,7 +74,7 @@ class Query:
 
 
 class CatalogIndex:
-    """The models of one catalogue, ready to be asked for."""
+    """The models of one catalogue, ready to be asked for. Words are looked for in whatever case."""
 
     def __init__(self, models: Iterable[Model]) -> None:
         self.models = tuple(models)
@@ -119,7 +123,7 @@ class CatalogIndex:
         places: dict[str, list[int]] = {}
         for place, words in enumerate(told):
             for word in words:
-                places.setdefault(word, []).append(place)
+                places.setdefault(word.lower(), []).append(place)
         return lru_cache(CACHED_MASKS)(lambda word: self._mask(places.get(word, ())))
 
     def _ascending(self, values: Iterable[_T | None]) -> tuple[list[_T], Callable[[int], int]]:
@@ -154,7 +158,7 @@ def _words(name: str, value: Any) -> tuple[str, ...]:
         return ()
     words = [value] if isinstance(value, str) else list(value) if isinstance(value, Iterable) else [value]
     if all(isinstance(word, str) and _WORD.fullmatch(word) for word in words):
-        return tuple(sorted(set(words)))
+        return tuple(sorted({word.lower() for word in words}))
     raise _refused(name, value, "must be a word, or a list of words")
 
 

@@ -50,9 +50,9 @@ _FIELDS = (
 def parse_catalog(body: Any, gateway: str = "", per: int = 1) -> tuple[list[Model], int]:
     """The models of a catalogue answer, and how many entries were dropped because they had no id or came twice.
 
-    Reads OpenRouter's shape and OpenAI's bare one (``id`` only), in ``{"data": [...]}`` or as a bare list. ``gateway`` is the
-    name of the one that sent it, ``per`` for how many tokens its prices are; those for a request, an image or a search are not
-    for tokens, and stay.
+    Reads OpenRouter's shape and OpenAI's bare one (``id`` only), in ``{"data": [...]}`` or as a bare list, and what others add to
+    the bare one (context length, modalities). ``gateway`` is the name of the one that sent it, ``per`` for how many tokens its
+    prices are; those for a request, an image or a search are not for tokens, and stay.
     """
     return _read(body, _Reader(gateway, per).model)
 
@@ -70,12 +70,13 @@ def completed(listed: Iterable[Model], details: Iterable[Model]) -> list[Model]:
     """The models of two lists of one gateway: those of ``listed``, with what it does not tell taken from ``details`` field by
     field, then those that only ``details`` has.
 
-    ``name@version`` without details of its own takes those of ``name``. ``raw`` holds both entries in one.
+    ``name@version`` without details of its own takes those of ``name``, but no price of nothing: that is said of ``name`` alone.
+    ``raw`` holds both entries in one.
     """
     told = {model.id: model for model in details}
     found: dict[str, Model] = {}
     for model in listed:
-        more = told.get(model.id) or told.get(model.id.rpartition("@")[0])
+        more = told.get(model.id) or _of_all_versions(told.get(model.id.rpartition("@")[0]))
         found[model.id] = model if more is None else _filled(model, more)
     return [*found.values(), *(model for model in told.values() if model.id not in found)]
 
@@ -125,12 +126,12 @@ class _Reader:
         architecture, provider = _dict(entry, "architecture"), _dict(entry, "top_provider")
         return Model(
             id=identity,
-            name=_str(entry, "name") or identity,
+            name=_str(entry, "name") or _str(entry, "display_name") or identity,
             context_length=_context_length(entry, provider),
-            max_completion_tokens=_positive(provider.get("max_completion_tokens")),
+            max_completion_tokens=_answer_length(entry, provider),
             pricing=self._pricing(_dict(entry, "pricing")),
-            input_modalities=self._words(architecture.get("input_modalities")),
-            output_modalities=self._words(architecture.get("output_modalities")),
+            input_modalities=self._modalities(architecture.get("input_modalities") or entry.get("input_modalities")),
+            output_modalities=self._modalities(architecture.get("output_modalities") or entry.get("output_modalities")),
             supported_parameters=self._set(self._words(entry.get("supported_parameters"))),
             created=_positive(entry.get("created")),
             expiration_date=_str(entry, "expiration_date"),
@@ -216,7 +217,7 @@ class _Reader:
         return self._tuples.setdefault(words, words)
 
     def _modalities(self, value: Any) -> tuple[str, ...]:
-        """The catalogue's words for such as ``Text, Code, Images``, or a list of them."""
+        """OpenRouter's words for such as ``Text, Code, Images``, or a list of them."""
         listed = value.split(",") if isinstance(value, str) else self._words(value)
         words = (word.strip().lower() for word in listed)
         found = tuple(dict.fromkeys(_MODALITIES.get(word, word) for word in words if word))
@@ -230,12 +231,23 @@ class _Reader:
 
 
 def _context_length(entry: dict[str, Any], provider: dict[str, Any]) -> int | None:
-    """OpenRouter's, vLLM's or llama.cpp's word for it, the first that is there."""
+    """OpenRouter's, vLLM's, Groq's, Mistral's or llama.cpp's word for it, the first that is there."""
     return (
         _positive(entry.get("context_length"))
         or _positive(provider.get("context_length"))
         or _positive(entry.get("max_model_len"))
+        or _positive(entry.get("context_window"))
+        or _positive(entry.get("max_context_length"))
         or _positive(_dict(entry, "meta").get("n_ctx"))
+    )
+
+
+def _answer_length(entry: dict[str, Any], provider: dict[str, Any]) -> int | None:
+    """OpenRouter's, Groq's or Infron's word for it, likewise."""
+    return (
+        _positive(provider.get("max_completion_tokens"))
+        or _positive(entry.get("max_completion_tokens"))
+        or _positive(entry.get("max_output_tokens"))
     )
 
 
@@ -265,6 +277,12 @@ def _count(value: Any) -> int | None:
             value = value.replace(",", "")
         value = int(value) if _COUNT.fullmatch(value) else None
     return _positive(value)
+
+
+def _of_all_versions(details: Model | None) -> Model | None:
+    if details is None or 0 not in (details.pricing.prompt, details.pricing.completion):
+        return details
+    return attrs.evolve(details, pricing=Pricing())
 
 
 def _filled(model: Model, more: Model) -> Model:

@@ -63,35 +63,53 @@ def check_features(settings: Settings, request: ChatRequest) -> None:
 
 
 def _places(settings: Settings, request: ChatRequest, model: str) -> Iterator[tuple[Target, str, str | None]]:
-    """Where a model can be asked: the target, words for the reason, and what stands against it, if anything does.
-
-    A gateway's prefix pins it to that gateway; the alias table gives its id on others; else it has the same id on all.
-    """
-    gateways = settings.gateways
-    for gateway in gateways:
-        if gateway.id_prefix and model.startswith(gateway.id_prefix) and gateway.local_id(model) != model:
-            yield _place(gateway, request, gateway.local_id(model), "")
-            return
-    ids = settings.aliases.get(model, {})
-    for gateway in gateways:
-        known_as = ids.get(gateway.name, model)
-        known_as = None if known_as is None else gateway.local_id(known_as)
-        target = Target(gateway.name, known_as or model)
+    """Where a model can be asked: the target, words for the reason, and what stands against it, if anything does."""
+    for gateway, known_as, words in _known_as(settings, model):
         if known_as is None:
-            yield target, "", f"aliases: not on {gateway.name}"
-        elif gateway.name not in ids and len(gateways) > 1 and not gateway.knows_format(model):
-            yield (
-                target,
-                "",
-                f"not an id of {gateway.label or gateway.name} ({gateway.id_format}), and aliases= has none",
-            )
+            yield Target(gateway.name, model), "", words
         else:
+            yield Target(gateway.name, known_as), words, lacks(gateway, request)
+
+
+def _known_as(settings: Settings, model: str) -> Iterator[tuple[Gateway, str | None, str]]:
+    """What a model is called on which gateway, and words for the reason; or ``None``, and why it is not asked there.
+
+    The alias table gives its id; else it has the same id on all. A prefix pins it to the gateways of that prefix; where the table
+    has the prefixed name itself, also to those for which it has an id.
+    """
+    gateways, aliases = settings.gateways, settings.aliases
+    pin = next((gateway for gateway in gateways if gateway.local_id(model) != model), None)
+    bare = model if pin is None else pin.local_id(model)
+    ids = aliases.get(model)
+    name = bare if ids is None else model
+    if ids is None:
+        ids = aliases.get(bare, {}) if pin is not None else {}
+    if pin is not None:
+        also = ids if name == model else ()
+        gateways = tuple(each for each in gateways if each.id_prefix == pin.id_prefix or each.name in also)
+    for gateway in gateways:
+        listed = gateway.name in ids
+        known_as = ids[gateway.name] if listed else bare
+        if known_as is None:
+            yield gateway, None, f"aliases: not on {gateway.name}"
+        elif len(gateways) > 1 and pin is None and not listed and not gateway.knows_format(model):
+            told = f"not an id of {gateway.label or gateway.name} ({gateway.id_format}), and aliases= has none"
+            yield gateway, None, told
+        else:
+            known_as = gateway.local_id(known_as) if listed else known_as
             where = f", on {gateway.name}" if len(gateways) > 1 else ""
-            yield _place(gateway, request, known_as, where if known_as == model else f"{where} as {known_as}")
+            yield gateway, known_as, where if known_as == name else f"{where} as {known_as}"
 
 
-def _place(gateway: Gateway, request: ChatRequest, model: str, where: str) -> tuple[Target, str, str | None]:
-    return Target(gateway.name, model), where, lacks(gateway, request)
+def known_at(settings: Settings, gateway: str, models: Iterable[str]) -> tuple[str, ...]:
+    """What models are called at one gateway; without those that are not asked there."""
+    ids = (
+        known_as
+        for model in models
+        for where, known_as, _ in _known_as(settings, model)
+        if where.name == gateway and known_as is not None
+    )
+    return tuple(dict.fromkeys(ids))
 
 
 def from_catalog(
@@ -171,13 +189,22 @@ def _payable(request: ChatRequest, needs: Needs) -> list[str]:
     return components
 
 
+OF_PRICE = (
+    "its price is unknown",
+    "not free, and no model was named to compare with",
+    "not free, and the price of the models named is unknown",
+    "dearer than the models named",
+)
+"""Why a model is left out that ``allow_any_price`` would allow."""
+
+
 def _too_dear(price: Pricing, ceilings: list[Pricing], components: list[str], *, any_named: bool) -> str | None:
     if price.free:
         return None
     if not price.known:
-        return "its price is unknown"
+        return OF_PRICE[0]
     if not any_named:
-        return "not free, and no model was named to compare with"
+        return OF_PRICE[1]
     if not any(ceiling.known for ceiling in ceilings):
-        return "not free, and the price of the models named is unknown"
-    return None if within(price, ceilings, components) else "dearer than the models named"
+        return OF_PRICE[2]
+    return None if within(price, ceilings, components) else OF_PRICE[3]

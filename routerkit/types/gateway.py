@@ -129,7 +129,7 @@ def _features(value: Any) -> frozenset[str] | None:
     listed = isinstance(value, Iterable) and not isinstance(value, str)
     features = [*value] if listed else [value]
     if not listed or not all(isinstance(each, str) and each in FEATURES for each in features):
-        raise ConfigurationError(f"Gateway(features=…): must be some of {', '.join(sorted(FEATURES))}")
+        raise ConfigurationError(f"Gateway(features=…): must be a list of some of {', '.join(sorted(FEATURES))}")
     return frozenset(features)
 
 
@@ -149,7 +149,8 @@ class Gateway:
     details_url: str | None = attrs.field(default=None, converter=_optional_url)
     """A second list, public and perhaps on another host, with what the first does not tell. It is asked without a key."""
     prices_per: int = attrs.field(default=1, validator=number(1, 10**9, whole=True))
-    """For how many tokens a price of the list below ``catalog_path`` is: 1, or 1000000."""
+    """For how many tokens a price of the list below ``catalog_path`` is: 1, or 1000000. Those of the second list are for 1000000,
+    in US dollars, as Infron writes them."""
     id_prefix: str = attrs.field(default="", validator=_prefix)
     """A prefix, such as ``openrouter/``, with which other libraries name the gateway in a model id. It is not sent, and an id
     with it is asked of this gateway alone."""

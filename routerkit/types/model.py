@@ -103,7 +103,8 @@ class ModelFilters(TypedDict, total=False):
     """What ``client.models()`` can be asked for. A model is found when it is all of it; ``None`` asks for nothing."""
 
     modality: str | Iterable[str] | None
-    """A word such as ``image``, or several, all of which it must take. One that does not tell what it takes is not found."""
+    """A word such as ``image``, in whatever case, or several, all of which it must take. One that does not tell what it takes is
+    not found."""
     output_modality: str | Iterable[str] | None
     """Likewise, of what it gives."""
     supports: str | Iterable[str] | None
