@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import os
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypedDict, TypeVar
-from urllib.parse import urlsplit
 
 import attrs
 
 from routerkit import gateways as known
 from routerkit.core.strategies import Strategy, strategy_of
-from routerkit.environment import MEMORY, PREFIXES, Environment, Variables, hidden, store_url, strategy_name
+from routerkit.env_file import from_file as from_file
+from routerkit.env_file import with_file as with_file
+from routerkit.environment import MEMORY, PREFIXES, Environment, Variables, hidden, keys_in, store_url, strategy_name
 from routerkit.errors import ConfigurationError, InvalidRequestError
+from routerkit.names import UNKNOWN, is_known, misspelt
 from routerkit.tenancy import Place, check_tenants, client_keys, switched_on, tell_oddities, tenants_of
 from routerkit.types.event import Observer
 from routerkit.types.fault import Fault
 from routerkit.types.fault import script as faults
-from routerkit.types.gateway import Gateway, checked_url, is_loopback
+from routerkit.types.gateway import Gateway
 from routerkit.types.limits import Budget, Limits
 from routerkit.types.policy import BreakerPolicy, RetryPolicy, Timeouts
 from routerkit.types.request import checked_header_value, checked_model, checked_models
@@ -28,6 +30,8 @@ from routerkit.types.store import SharedStore
 from routerkit.types.tenant import Tenant
 
 T = TypeVar("T")
+
+log = logging.getLogger("routerkit")
 
 
 class Options(TypedDict, total=False):
@@ -48,14 +52,14 @@ class Options(TypedDict, total=False):
     timeout: float | Timeouts | None
     retry: RetryPolicy | None
     breaker: BreakerPolicy | None
-    catalog_ttl: float
+    catalog_ttl: float | None
     dev_mode: bool | None
     dev_script: Sequence[Fault | Mapping[str, Any]] | None
-    dev_pace: float
+    dev_pace: float | None
     limits: Limits | Mapping[str, Limits] | None
     budget: Budget | None
     store: str | SharedStore | None
-    observers: Sequence[Observer]
+    observers: Sequence[Observer] | None
     app_url: str | None
     app_title: str | None
 
@@ -69,6 +73,8 @@ class ChangeableOptions(TypedDict, total=False):
     catalog_fallback: bool
     gateway: str
     """The name of one of the client's: no other is asked."""
+    strategy: str | Strategy | None
+    fallback_strategy: str | Strategy | None
     retry: RetryPolicy | None
     app_url: str | None
     app_title: str | None
@@ -116,25 +122,27 @@ def settings_from(
     timeout: float | Timeouts | None = None,
     retry: RetryPolicy | None = None,
     breaker: BreakerPolicy | None = None,
-    catalog_ttl: float = 3600.0,
+    catalog_ttl: float | None = None,
     dev_mode: bool | None = None,
     dev_script: Sequence[Fault | Mapping[str, Any]] | None = None,
-    dev_pace: float = 0.0,
+    dev_pace: float | None = None,
     limits: Limits | Mapping[str, Limits] | None = None,
     budget: Budget | None = None,
     store: str | SharedStore | None = None,
-    observers: Sequence[Observer] = (),
+    observers: Sequence[Observer] | None = None,
     app_url: str | None = None,
     app_title: str | None = None,
 ) -> Settings:
     """The settings that arguments and an environment make together. Raises ConfigurationError."""
     values, api_key, limits, store = Variables(values), hidden(api_key), hidden(limits), hidden(store)
+    for slip in misspelt(values):
+        log.warning(UNKNOWN, *slip)
     named = _places(values, gateway, base_url, gateways)
     places = switched_on(named)
     among = [place.gateway for place in named]
-    environment = places[0].environment
+    environment = named[0].environment  # also where that one is switched off: a budget holds whoever is asked
     dev = _dev_mode(environment, dev_mode, dev_script, dev_pace)
-    known_tenants = tenants_of(places, among, tenants)
+    known_tenants = tenants_of(places, among, tenants, needed=dev is None)
     check_tenants(places, known_tenants, needed=dev is None)
     tell_oddities(places, known_tenants)
     try:
@@ -151,9 +159,11 @@ def settings_from(
             timeouts=Timeouts.of(environment.get("TIMEOUT") if timeout is None else timeout),
             retry=_policy(RetryPolicy, "retry", retry) or _retry(environment),
             breaker=_policy(BreakerPolicy, "breaker", breaker) or BreakerPolicy(),
-            catalog_ttl=_seconds("catalog_ttl", catalog_ttl, positive=True),
-            strategy=_strategy("strategy", strategy) or _strategy_of_environment(environment),
-            fallback_strategy=_strategy("fallback_strategy", fallback_strategy) or environment.get("FALLBACK_STRATEGY"),
+            catalog_ttl=3600.0 if catalog_ttl is None else _seconds("catalog_ttl", catalog_ttl, positive=True),
+            strategy=_strategy_of_environment(environment) if strategy is None else _strategy("strategy", strategy),
+            fallback_strategy=environment.get("FALLBACK_STRATEGY")
+            if fallback_strategy is None
+            else _strategy("fallback_strategy", fallback_strategy),
             performance_cache=_switch("performance_cache", performance_cache, environment),
             tenants=known_tenants,
             limits=limits_of(limits, among, known_ids),
@@ -164,7 +174,7 @@ def settings_from(
             app_title=environment.get("X_OPEN_ROUTER_TITLE")
             if app_title is None
             else checked_header_value(app_title, "app_title"),
-            observers=tuple(observers),
+            observers=_observers(observers),
         )
     except InvalidRequestError as error:
         raise ConfigurationError(str(error)) from None
@@ -183,45 +193,57 @@ def _places(
         raise ConfigurationError("gateways= excludes gateway= and base_url=: name all gateways in the list")
     if isinstance(several, (str, Gateway)) or not isinstance(several, Sequence) or not several:
         raise ConfigurationError("gateways: must be a list of names, base URLs or Gateway")
-    places = [_place(values, *_named_or_at(each)) for each in several]
+    places = [_place(values, each, None) for each in several]
     names = [place.gateway.name for place in places]
     for name in names:
         if names.count(name) > 1:
-            raise ConfigurationError(f"gateways: {name!r} is there twice")
+            raise ConfigurationError(
+                f"gateways: {name!r} is there twice: give one of them another name, Gateway(name=…, base_url=…)"
+            )
     return places
-
-
-def _named_or_at(gateway: str | Gateway) -> tuple[str | Gateway | None, str | None]:
-    return (None, gateway) if isinstance(gateway, str) and "://" in gateway else (gateway, None)
 
 
 def _place(values: Mapping[str, str], gateway: str | Gateway | None, base_url: str | None) -> Place:
     if isinstance(gateway, Gateway):
         chosen = gateway if base_url is None else attrs.evolve(gateway, base_url=base_url)
         return Place(chosen, Environment(values, chosen.name))
+    if isinstance(gateway, str) and "://" in gateway and base_url is None:
+        gateway, base_url = None, gateway
     if gateway is None and base_url is not None:
         chosen = known.at(base_url)
         return Place(chosen, Environment(values, chosen.name))
     name = _with_key(values) if gateway is None else gateway
     chosen = known.known(name)
     environment = Environment(values, chosen.name)
-    url = base_url or environment.get("BASE_URL")
+    url = environment.get("BASE_URL") if base_url is None else base_url
     return Place(chosen if url is None else attrs.evolve(chosen, base_url=url), environment)
 
 
 def _with_key(values: Mapping[str, str]) -> str:
-    """The first known gateway for which the environment has a key; OpenRouter when it has none."""
-    for name in known.KNOWN:
-        if any(values.get(f"{PREFIXES[name][0]}{variable}", "").strip() for variable in ("API_KEY", "API_KEYS")):
-            return name
-    for name in known.KNOWN:
-        if any(variable.startswith(f"{PREFIXES[name][0]}TENANT_") for variable in values):
-            return name
-    return "openrouter"
+    """The first known gateway for which the environment has a key, of its own or a tenant's; OpenRouter when it has none."""
+    return _first(keys_in(values)) or "openrouter"
+
+
+def _first(variables: Sequence[str]) -> str | None:
+    """The first known gateway to which one of these variables belongs."""
+    found = (name for name in known.KNOWN if any(each.startswith(PREFIXES[name][0]) for each in variables))
+    return next(found, None)
+
+
+def spoken_of(values: Mapping[str, str], base_url: str) -> str | None:
+    """The gateway of which an environment gives another address than it says: the first that has a key there, else the first that
+    has any variable. ``None`` where it speaks of none, and for an address that is a known gateway's own or is none."""
+    try:
+        own = known.at(base_url).name in known.KNOWN
+    except ConfigurationError:
+        return None
+    return (
+        None if own else _first(keys_in(values) or [name for name in values if is_known(name) and values[name].strip()])
+    )
 
 
 def _aliases(aliases: Any, names: Sequence[str]) -> dict[str, dict[str, str | None]]:
-    """The alias table, checked. Raises ConfigurationError, InvalidRequestError."""
+    """The alias table, checked. Raises ConfigurationError."""
     if aliases is None:
         return {}
     if not isinstance(aliases, Mapping) or not all(isinstance(ids, Mapping) for ids in aliases.values()):
@@ -230,24 +252,29 @@ def _aliases(aliases: Any, names: Sequence[str]) -> dict[str, dict[str, str | No
         )
     checked: dict[str, dict[str, str | None]] = {}
     for model, ids in aliases.items():
-        checked_model(model)
+        _alias(model)
         for name in ids:
             if name not in names:
                 raise ConfigurationError(
                     f"aliases: {model!r} has an id for {shown(name)}, which is not among {listed(names)}"
                 )
-        checked[model] = {name: None if known_as is None else checked_model(known_as) for name, known_as in ids.items()}
+        checked[model] = {name: None if known_as is None else _alias(known_as) for name, known_as in ids.items()}
     return checked
 
 
-def _strategy(name: str, value: str | Strategy | None) -> Any:
-    if value is None:
-        return None
+def _alias(model: object) -> str:
+    try:
+        return checked_model(model)
+    except InvalidRequestError as error:
+        raise ConfigurationError(f"aliases: {error}") from None
+
+
+def _strategy(name: str, value: str | Strategy) -> Any:
     try:
         return strategy_name(value) if isinstance(value, str) else strategy_of(value)
     except ValueError as error:
-        told = "is not a known strategy" if isinstance(value, str) and shown(value) == "…" else error
-        raise ConfigurationError(f"{name}={shown(value)}: {told}") from None
+        what = value.__name__ if isinstance(value, type) else shown(value)
+        raise ConfigurationError(f"{name}={what}: {error}") from None
 
 
 def _strategy_of_environment(environment: Environment) -> str:
@@ -265,13 +292,12 @@ def _switch(name: str, value: bool | None, environment: Environment, *, default:
         told: bool | None = environment.get(name.upper())
         return default if told is None else told
     if not isinstance(value, bool):
-        raise ConfigurationError(f"{name}={value!r}: must be True or False")
+        raise ConfigurationError(f"{name}={shown(value)}: must be True or False")
     return value
 
 
 def _retry(environment: Environment) -> RetryPolicy:
     """The retry policy that the environment describes."""
-    defaults = RetryPolicy()
     retries = {
         full: environment.get(name) for name in ("MAX_RETRIES", "RETRY_ATTEMPTS") if (full := environment.find(name))
     }
@@ -284,22 +310,17 @@ def _retry(environment: Environment) -> RetryPolicy:
         "backoff_max": environment.get("RETRY_BACKOFF_MAX"),
         "jitter": environment.get("RETRY_JITTER"),
     }
-    given = {name: value for name, value in values.items() if value is not None}
-    try:
-        return attrs.evolve(defaults, **given)
-    except ConfigurationError as error:
-        names = [found[0] for name in _RETRY_VARIABLES if (found := environment.find(name))]
-        raise ConfigurationError(f"{', '.join(names)}: {error}") from None
-
-
-_RETRY_VARIABLES = ("MAX_RETRIES", "RETRY_ATTEMPTS", "RETRY_BACKOFF_BASE", "RETRY_BACKOFF_MAX", "RETRY_JITTER")
+    return RetryPolicy(**{name: value for name, value in values.items() if value is not None})
 
 
 def _dev_mode(
-    environment: Environment, dev_mode: bool | None, script: Sequence[Fault | Mapping[str, Any]] | None, pace: float
+    environment: Environment,
+    dev_mode: bool | None,
+    script: Sequence[Fault | Mapping[str, Any]] | None,
+    pace: float | None,
 ) -> DevMode | None:
     if dev_mode is not None and not isinstance(dev_mode, bool):
-        raise ConfigurationError(f"dev_mode={dev_mode!r}: must be True or False")
+        raise ConfigurationError(f"dev_mode={shown(dev_mode)}: must be True or False")
     wanted = environment.get("DEV_MODE") if dev_mode is None else dev_mode
     if not wanted:
         if script is not None:
@@ -309,7 +330,9 @@ def _dev_mode(
         raise ConfigurationError(
             "dev mode is on (DEV_MODE or dev_mode=) while ROUTERKIT_ENV=production: answers would be made up"
         )
-    return DevMode(script=() if script is None else faults(script), pace=_seconds("dev_pace", pace))
+    return DevMode(
+        script=() if script is None else faults(script), pace=0.0 if pace is None else _seconds("dev_pace", pace)
+    )
 
 
 def _budget(budget: Budget | None) -> Budget | None:
@@ -341,73 +364,22 @@ def _store(given: str | SharedStore | None, environment: Environment) -> SharedS
     return SharedStore(url, **known)
 
 
+def _observers(observers: Any) -> tuple[Observer, ...]:
+    if observers is None:
+        return ()
+    if not isinstance(observers, Sequence) or not all(map(callable, observers)):
+        raise ConfigurationError("observers: must be a list of callables, each of which takes an event")
+    return tuple(observers)
+
+
 def _policy(kind: type[T], name: str, value: T | None) -> T | None:
     if value is not None and not isinstance(value, kind):
-        raise ConfigurationError(f"{name}={value!r}: must be a {kind.__name__}")
+        raise ConfigurationError(f"{name}={shown(value)}: must be a {kind.__name__}")
     return value
 
 
 def _seconds(name: str, value: float, *, positive: bool = False) -> float:
     fits = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 10**9
     if not fits or (positive and value == 0):
-        raise ConfigurationError(f"{name}={value!r}: must be a number of seconds")
+        raise ConfigurationError(f"{name}={shown(value)}: must be a number of seconds")
     return float(value)
-
-
-def with_file(path: str | os.PathLike[str], values: Mapping[str, str]) -> Variables:
-    """An environment and, below it, the variables of a ``.env`` file.
-
-    A key of the environment is not sent to an address that only the file names: whoever can place a file in a folder would
-    else receive the key. Raises ConfigurationError.
-    """
-    told = from_file(path)
-    for name in list(told):
-        if _is_key(name) and any(_whose(other) == _whose(name) for other in _keys_in(values)):
-            del told[name]  # the environment wins, also where it says API_KEY and the file API_KEYS
-    both = Variables({**told, **values})
-    for gateway in PREFIXES:
-        environment = Environment(both, gateway)
-        url = environment.find("BASE_URL")
-        keys = [name for name in _keys_in(values) if name.startswith(environment.prefixes)]
-        if url is None or url[0] in values or not keys:
-            continue
-        if not is_loopback(urlsplit(checked_url(url[1], url[0])).hostname or ""):
-            raise ConfigurationError(
-                f"{url[0]} comes from {os.fspath(path)!r} and {keys[0]} from the environment: set both in the same place"
-            )
-    return both
-
-
-def _keys_in(values: Mapping[str, str]) -> list[str]:
-    return [name for name in values if _is_key(name) and values[name].strip()]
-
-
-def _is_key(name: str) -> bool:
-    prefixes = tuple(prefix for several in PREFIXES.values() for prefix in several)
-    return name.startswith(prefixes) and name.endswith(("API_KEY", "API_KEYS"))
-
-
-def _whose(name: str) -> tuple[str, str]:
-    """To which gateway, under whatever name it goes, and to which tenant a key's variable belongs."""
-    prefix = next(prefix for several in PREFIXES.values() for prefix in several if name.startswith(prefix))
-    gateway = next(gateway for gateway, several in PREFIXES.items() if prefix in several)
-    return gateway, name.removeprefix(prefix).removesuffix("S")
-
-
-def from_file(path: str | os.PathLike[str]) -> dict[str, str]:
-    """The variables of a ``.env`` file, read with python-dotenv as they stand (``${…}`` is not filled in)."""
-    try:
-        from dotenv import dotenv_values
-    except ModuleNotFoundError:
-        raise ConfigurationError("env_file= needs python-dotenv: pip install 'routerkit[cli]'") from None
-    name = f"env_file={os.fspath(path)!r}"
-    if not os.path.exists(path):
-        raise ConfigurationError(f"{name}: no such file")
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            values = dotenv_values(stream=file, interpolate=False)
-    except UnicodeError:
-        raise ConfigurationError(f"{name}: cannot be read: it is no text in UTF-8") from None
-    except OSError as error:
-        raise ConfigurationError(f"{name}: cannot be read: {error.strerror or type(error).__name__}") from None
-    return {name: value for name, value in values.items() if value is not None}

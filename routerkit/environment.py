@@ -17,9 +17,9 @@ from routerkit.core.strategies import STRATEGIES, name_of, strategy_of
 from routerkit.errors import ConfigurationError, InvalidRequestError
 from routerkit.types.gateway import checked_url
 from routerkit.types.limits import PERIODS, Budget
-from routerkit.types.policy import Timeouts
+from routerkit.types.policy import MAX_ATTEMPTS, RetryPolicy, Timeouts
 from routerkit.types.request import checked_header_value, checked_model, checked_models
-from routerkit.types.secret import REPEATED, RedactedStr
+from routerkit.types.secret import REPEATED, RedactedStr, shown
 from routerkit.types.store import checked_namespace, checked_store_url, checked_workers
 
 PREFIXES: dict[str, tuple[str, ...]] = {
@@ -29,11 +29,13 @@ PREFIXES: dict[str, tuple[str, ...]] = {
 }
 """Which variables serve a gateway, the first that is set first. OneRouter is Infron AI's former name: both serve both."""
 
+ALL_PREFIXES = tuple(dict.fromkeys(prefix for several in PREFIXES.values() for prefix in several))
+
 MEMORY = "memory"
 """The store that is none: each process counts for itself."""
 
 _NUMBER = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
-_DURATION = re.compile("".join(f"(?:({_NUMBER.pattern}){unit})?" for unit in ("h", "m", "s", "ms")))
+_DURATION = re.compile("".join(f"(?:({_NUMBER.pattern}) *{unit} *)?" for unit in ("h", "m", "s", "ms")))
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -49,7 +51,7 @@ def duration(text: str) -> float:
     """Seconds, from ``60``, ``60s``, ``1m30s``, ``500ms`` or ``1h``."""
     if _NUMBER.fullmatch(text):
         return float(text)
-    match = _DURATION.fullmatch(text.replace(" ", ""))
+    match = _DURATION.fullmatch(text)
     if not match or not any(match.groups()):
         raise ValueError("must be a duration such as 60, 60s, 1m30s or 500ms")
     hours, minutes, seconds, thousandths = (float(part or 0) for part in match.groups())
@@ -61,10 +63,24 @@ def deadline(text: str) -> Timeouts:
     return Timeouts.of(duration(text))
 
 
+def backoff(text: str) -> float:
+    """Seconds that a retry policy may wait."""
+    seconds = duration(text)
+    return RetryPolicy(backoff_base=seconds, backoff_max=seconds).backoff_base
+
+
 def whole(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", text):
         raise ValueError("must be a whole number")
     return int(text)
+
+
+def retries(text: str) -> int:
+    """Attempts of a call after its first."""
+    number = whole(text)
+    if number >= MAX_ATTEMPTS:
+        raise ValueError(f"must be a whole number from 0 to {MAX_ATTEMPTS - 1}")
+    return number
 
 
 def share(text: str) -> float:
@@ -82,9 +98,9 @@ def models(text: str) -> tuple[str, ...]:
 
 
 def strategy_name(text: str) -> str:
-    """The name of a strategy, in any case."""
+    """The name of a strategy, however it is spelt."""
     try:
-        return name_of(strategy_of(text.lower()))
+        return name_of(strategy_of(text))
     except ValueError:  # its message repeats the text
         raise ValueError(f"is not a known strategy (known: {', '.join(STRATEGIES)})") from None
 
@@ -189,16 +205,16 @@ VARIABLES: tuple[Variable, ...] = (
         "The deadline of a whole call, all attempts and waits included.",
         "60s",
     ),
-    Variable("MAX_RETRIES", whole, "3", "Attempts after the first, over all models of a call; 9 at most.", "3"),
-    Variable("RETRY_ATTEMPTS", whole, "3", "Another name of `MAX_RETRIES`.", "3"),
+    Variable("MAX_RETRIES", retries, "3", "Attempts after the first, over all models of a call; 9 at most.", "3"),
+    Variable("RETRY_ATTEMPTS", retries, "3", "Another name of `MAX_RETRIES`.", "3"),
     Variable(
         "RETRY_BACKOFF_BASE",
-        duration,
+        backoff,
         "0.5s",
         "The first wait before the same model is asked again; it doubles.",
         "0.5s",
     ),
-    Variable("RETRY_BACKOFF_MAX", duration, "8s", "The longest such wait.", "8s"),
+    Variable("RETRY_BACKOFF_MAX", backoff, "8s", "The longest such wait.", "8s"),
     Variable("RETRY_JITTER", share, "1", "Which share of a wait is random, from 0 to 1; `true` is 1.", "1"),
     Variable(
         "ROUTE_STRATEGY",
@@ -293,6 +309,13 @@ TENANT_VARIABLES: tuple[Variable, ...] = (
 
 _BY_NAME = {variable.name: variable for variable in VARIABLES}
 
+_A_KEY = re.compile(rf"(?:{'|'.join(ALL_PREFIXES)})(?:TENANT_.+_)?API_KEYS?", re.DOTALL)
+
+
+def keys_in(values: Mapping[str, str]) -> list[str]:
+    """The names of variables in which keys of ours stand."""
+    return [name for name in values if _A_KEY.fullmatch(name) and values[name].strip()]
+
 
 class Variables(Mapping[str, str]):
     """An environment whose ``repr``, and so no traceback, shows a value.
@@ -356,13 +379,22 @@ def parsed(variable: Variable, given: list[tuple[str, str]]) -> Any:
     names the variable."""
     full, text = given.pop()
     try:
-        return variable.parse(text)
-    except ConfigurationError as error:
+        value = variable.parse(text)
+        if "KEY" not in variable.name and any(_is_like_a_key(part) for part in re.split(r"[\s,;]+", text)):
+            del value
+            raise ValueError("holds what looks like a key: it would be sent, and shown")
+        return value
+    except ConfigurationError as error:  # which begins with the name of an argument
         told = f": {str(error).partition(': ')[2] or error}"
     except InvalidRequestError as error:
-        told = f": {error}" if len(text) <= REPEATED or "sk-" not in text.lower() else ": holds no model ids"
+        told = f": {error}"
     except ValueError as error:
-        told = f"={text!r}: {error}" if len(text) <= REPEATED and "@" not in text else f": {error}"
+        repeated = "…" if "@" in text else shown(text)
+        told = f": {error}" if repeated == "…" else f"={repeated}: {error}"
     # Raised here, and without the text: it may be a key, or a URL with a password, that went into the wrong variable.
     text = ""
     raise ConfigurationError(f"{full}{told}")
+
+
+def _is_like_a_key(text: str) -> bool:
+    return text.startswith("sk-") and len(text) > REPEATED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
 from decimal import Decimal
@@ -13,17 +14,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routerkit import AsyncClient, Client, ConfigurationError
-from routerkit.config import changed, from_file, settings_from, with_file
+from routerkit.cli.options import Shared
+from routerkit.config import changed, settings_from
 from routerkit.core.strategies import STRATEGIES
+from routerkit.env_file import from_file, with_file
 from routerkit.environment import VARIABLES, duration
 from routerkit.gateways import INFRON, KNOWN, ONEROUTER, OPENROUTER, at, known
 from routerkit.types.gateway import Gateway
 from routerkit.types.limits import Budget
 from routerkit.types.policy import BreakerPolicy, RetryPolicy, Timeouts
 from routerkit.types.settings import DevMode, Settings
+from routerkit.types.store import SharedStore
 
 KEY, OTHER_KEY = "sk-test-1234567890", "sk-test-0987654321"
+LONG_KEY = "sk-or-v1-" + "0123456789abcdef" * 4
 BASE = {"OPENROUTER_API_KEY": KEY}
+HERE = "http://127.0.0.1:9/v1"
 NOT_CONFIGURED = "OpenRouter API key not configured: set OPENROUTER_API_KEY or pass api_key="
 
 
@@ -162,8 +168,8 @@ BAD = {
     "COST_OPTIMIZED": ["perhaps", "2"],
     "PERFORMANCE_CACHE": ["perhaps", "/tmp"],
     "BUDGET": ["-1", "$5", "5/week", "5 USD", "1e3", "/day", "5/", "5/day/month", "nan", "٥", "1,5", "9" * 99],
-    "HTTP_REFERER": ["https://exämple.com", "a\r\nb: c", "x" * 1025],
-    "X_OPEN_ROUTER_TITLE": ["Zürich", "a\nb"],
+    "HTTP_REFERER": ["https://exämple.com", "a\r\nb: c", "x" * 1025, LONG_KEY],
+    "X_OPEN_ROUTER_TITLE": ["Zürich", "a\nb", f"ours, {LONG_KEY}"],
     "DEV_MODE": ["maybe", "2", "production"],
     "ROUTERKIT_STORE": ["disk", "Memory", "localhost:6379", "http://localhost", "REDIS://h", "redis://", "redis://a b"],
     "ROUTERKIT_STORE_NAMESPACE": ["x" * 201, "a\nb", "redis://localhost"],
@@ -211,15 +217,19 @@ def test_bad_values_name_their_variable(name: str) -> None:
         assert "API_KEY" not in name or text not in told
 
 
-@pytest.mark.parametrize(
-    "name", sorted(BAD.keys() - {"DEFAULT_MODEL", "FALLBACK_MODELS", "HTTP_REFERER", "X_OPEN_ROUTER_TITLE"})
-)
-def test_a_key_in_the_wrong_variable_is_not_shown(name: str) -> None:
-    key = "sk-or-v1-" + "0123456789abcdef" * 4
-    for text in (key, f"{key} x"):
-        if "API_KEY" in name and text == key:
-            continue
-        assert key[:12] not in refused({**needed(name), full(name): text})
+@pytest.mark.parametrize("name", BAD)
+def test_a_key_in_the_wrong_variable_is_refused_and_not_shown(name: str) -> None:
+    """Where any text would do, too: it would be sent as a title, and shown in rankings."""
+    for text in (LONG_KEY, f"{LONG_KEY} x", f"a/one,{LONG_KEY}"):
+        if "API_KEY" not in name or " " in text:
+            assert LONG_KEY[:12] not in refused({**needed(name), full(name): text})
+
+
+@pytest.mark.parametrize("name", sorted(BAD.keys() - {"API_KEY", "API_KEYS", "BASE_URL"}))
+def test_what_the_table_calls_the_default_is_what_holds_without_the_variable(name: str) -> None:
+    told = next(variable.default for variable in VARIABLES if variable.name == name)
+    values = {"none": "", "120s, streams 600s": ""}
+    assert read({**needed(name), full(name): values.get(told, told)}) == read(needed(name))
 
 
 def test_a_variable_that_is_set_to_nothing_is_not_set() -> None:
@@ -227,8 +237,35 @@ def test_a_variable_that_is_set_to_nothing_is_not_set() -> None:
     assert read(blank) == read()
 
 
-def test_unknown_variables_are_none_of_our_business() -> None:
-    assert read({"OPENROUTER_COLOUR": "red", "TIMEOUT": "banana", "MAX_RETRIES": "x"}) == read()
+def test_unknown_variables_are_none_of_our_business(caplog: pytest.LogCaptureFixture) -> None:
+    foreign = {"OPENROUTER_COLOUR": "red", "OPENROUTER_MODEL": "a/one", "TIMEOUT": "banana", "MAX_RETRIES": "x"}
+    assert read({**foreign, "OPENROUTER_API_BASE": "https://x.example", "OPENROUTER_TIMOUT": " "}) == read()
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("OPENROUTER_FALLBACK_MODEL", ": did you mean OPENROUTER_FALLBACK_MODELS?"),
+        ("INFRON_HTTP_REFERRER", ": did you mean INFRON_HTTP_REFERER?"),
+        ("OPEN_ROUTER_APIKEY", ": did you mean OPENROUTER_API_KEY?"),
+        ("openrouter_timeout", ": did you mean OPENROUTER_TIMEOUT?"),
+        ("OPENROUTER_TENANTS_ACME_API_KEY", ": did you mean OPENROUTER_TENANT_<NAME>_…?"),
+        ("ROUTERKIT_NAMESPACE", ""),
+    ],
+)
+def test_a_misspelt_variable_is_logged_without_its_value(
+    name: str, hint: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    read({name: LONG_KEY})
+    (record,) = caplog.records
+    assert record.getMessage() == f"{name} is set, and routerkit knows no such variable{hint}"
+
+
+def test_a_misspelt_key_is_told_before_it_is_missed(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(ConfigurationError, match="API key not configured"):
+        settings_from({"OPENROUTER_APIKEY": KEY})
+    assert "did you mean OPENROUTER_API_KEY?" in caplog.text
 
 
 # --- durations ---
@@ -242,6 +279,7 @@ def test_unknown_variables_are_none_of_our_business() -> None:
         ("60s", 60),
         ("1m30s", 90),
         ("1m 30s", 90),
+        ("60 s", 60),
         ("1h2m3s4ms", 3723.004),
         ("1.5h", 5400),
         ("500ms", 0.5),
@@ -254,7 +292,7 @@ def test_durations(text: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", " ", "s", "ms", "m1", "1d", "1s2m", "-5", "+5", "1e3", "1:30", "1,5", "٣", "5 0x"]
+    "text", ["", " ", "s", "ms", "m1", "1d", "1s2m", "-5", "+5", "1e3", "1:30", "1,5", "٣", "5 0x", "1 30s", "1 0s"]
 )
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(ValueError, match="must be a duration"):
@@ -325,7 +363,46 @@ def test_an_argument_spares_its_variable_from_being_read() -> None:
     read(broken, timeout=5, default_model="a/one", retry=RetryPolicy(), dev_mode=False)
 
 
+SPARED: dict[str, dict[str, Any]] = {
+    "API_KEY": {"api_key": OTHER_KEY},
+    "API_KEYS": {"api_key": OTHER_KEY},
+    "BASE_URL": {"gateway": "openrouter", "base_url": "https://proxy.example/v1"},
+    "DEFAULT_MODEL": {"default_model": "a/one"},
+    "FALLBACK_MODELS": {"fallback_models": []},
+    "CATALOG_FALLBACK": {"catalog_fallback": False},
+    "TIMEOUT": {"timeout": 5},
+    "MAX_RETRIES": {"retry": RetryPolicy()},
+    "RETRY_ATTEMPTS": {"retry": RetryPolicy()},
+    "RETRY_BACKOFF_BASE": {"retry": RetryPolicy()},
+    "RETRY_BACKOFF_MAX": {"retry": RetryPolicy()},
+    "RETRY_JITTER": {"retry": RetryPolicy()},
+    "ROUTE_STRATEGY": {"strategy": "weighted"},
+    "COST_OPTIMIZED": {"strategy": "weighted"},
+    "FALLBACK_STRATEGY": {"fallback_strategy": "priority"},
+    "PERFORMANCE_CACHE": {"performance_cache": False},
+    "BUDGET": {"budget": Budget(1)},
+    "HTTP_REFERER": {"app_url": "https://example.com"},
+    "X_OPEN_ROUTER_TITLE": {"app_title": "Ours"},
+    "DEV_MODE": {"dev_mode": False},
+    "ROUTERKIT_STORE": {"store": "memory"},
+    **{
+        f"ROUTERKIT_STORE_{name}": {"store": SharedStore("redis://localhost")}
+        for name in ("NAMESPACE", "WORKERS", "OFFLINE_ALLOWANCE")
+    },
+}
+"""For each variable that an argument stands for, that argument. ``ENABLED`` is for operators, and wins over code."""
+
+
+@pytest.mark.parametrize("name", sorted(BAD.keys() - {"ENABLED"}))
+def test_every_argument_wins_over_its_variable(name: str) -> None:
+    """Even where that cannot be read; ``None`` leaves it to the variable."""
+    read({**needed(name), full(name): BAD[name][0]}, **SPARED[name])
+    unsaid = {option: None for option in SPARED[name] if option != "gateway"}
+    assert full(name) in refused({**needed(name), full(name): BAD[name][0]}, gateway="openrouter", **unsaid)
+
+
 def test_empty_arguments_are_arguments() -> None:
+    assert refused(gateway="openrouter", base_url="").startswith("base_url: must be a URL")
     assert read({"OPENROUTER_FALLBACK_MODELS": "a/one"}, fallback_models=[]).fallback_models == ()
     assert refused(api_key="").startswith("api_key: not a valid API key")
 
@@ -344,7 +421,19 @@ def test_empty_arguments_are_arguments() -> None:
         ({"timeout": 0}, "Timeouts(total=0): must be a number above 0"),
         ({"timeout": "60s"}, "Timeouts(total='60s'): must be a number"),
         ({"retry": 3}, "retry=3: must be a RetryPolicy"),
-        ({"breaker": {}}, "breaker={}: must be a BreakerPolicy"),
+        ({"breaker": {}}, "breaker=a dict: must be a BreakerPolicy"),
+        ({"breaker": LONG_KEY}, "breaker=…: must be a BreakerPolicy"),
+        ({"timeout": LONG_KEY}, "Timeouts(total=…): must be a number"),
+        ({"timeout": 10**5000}, "Timeouts(total=…): must be a number"),
+        ({"performance_cache": LONG_KEY}, "performance_cache=…: must be True or False"),
+        ({"observers": print}, "observers: must be a list of callables"),
+        ({"observers": [print, 5]}, "observers: must be a list of callables"),
+        ({"aliases": {"a": {"openrouter": " b "}}}, "aliases: model=' b ': not a model id"),
+        ({"aliases": {"a b": {}}}, "aliases: model='a b': not a model id"),
+        (
+            {"gateways": ["http://127.0.0.1:1/a", "http://127.0.0.1:1/b"]},
+            "gateways: '127.0.0.1:1' is there twice: give one of them another name, Gateway(name=…, base_url=…)",
+        ),
         ({"catalog_ttl": 0}, "catalog_ttl=0: must be a number of seconds"),
         ({"catalog_ttl": float("nan")}, "catalog_ttl=nan: must be"),
         ({"catalog_ttl": True}, "catalog_ttl=True: must be"),
@@ -391,6 +480,11 @@ def test_bad_arguments_are_named(arguments: dict[str, Any], told: str) -> None:
         ({"INFRON_API_KEY": KEY, "ONEROUTER_API_KEY": OTHER_KEY}, INFRON),
         ({"INFRON_API_KEY": KEY, "OPENROUTER_API_KEY": OTHER_KEY}, OPENROUTER),
         ({"INFRON_API_KEY": KEY, "OPENROUTER_API_KEY": "  "}, INFRON),
+        ({"ONEROUTER_API_KEYS": KEY}, ONEROUTER),
+        ({"INFRON_TENANT_ACME_API_KEY": KEY}, INFRON),
+        ({"INFRON_TENANT_ACME_API_KEY": KEY, "OPENROUTER_TENANT_ACME_API_KEY": ""}, INFRON),
+        ({"INFRON_API_KEY": KEY, "OPENROUTER_TENANT_ACME_API_KEY": OTHER_KEY}, OPENROUTER),
+        ({"INFRON_API_KEY": KEY, "OPENROUTER_PROVISIONING_API_KEY": OTHER_KEY}, INFRON),
     ],
 )
 def test_the_gateway_whose_key_is_set(environment: dict[str, str], gateway: Gateway) -> None:
@@ -429,6 +523,53 @@ def test_a_key_does_not_follow_to_another_server() -> None:
     assert read(gateway=own, api_key=KEY).api_key is not None
 
 
+def test_a_known_gateways_own_address_is_that_gateway() -> None:
+    """As they write it who come from OpenAI's SDK. An address in code is not replaced by that of the environment."""
+    elsewhere = {"OPENROUTER_BASE_URL": "https://proxy.example/v1"}
+    for arguments in ({"base_url": OPENROUTER.base_url + "/"}, {"gateways": [OPENROUTER.base_url]}):
+        settings = read(elsewhere, **arguments)
+        assert (settings.gateway, settings.api_key) == (OPENROUTER, read().api_key)
+
+
+@pytest.mark.parametrize(
+    ("environment", "url", "told"),
+    [
+        ({"OPENROUTER_API_KEY": KEY, "INFRON_API_KEY": OTHER_KEY}, HERE, ("openrouter", [KEY], None)),
+        ({"ONEROUTER_TENANT_ACME_API_KEY": KEY, "OPENROUTER_TIMEOUT": "5"}, HERE, ("onerouter", [], None)),
+        ({"INFRON_DEFAULT_MODEL": "a/one", "INFRON_BASE_URL": "https://x.example"}, HERE, ("infron", [], "a/one")),
+        ({"OPENROUTER_COLOUR": "red", "OPENROUTER_DEFAULT_MODEL": " "}, HERE, ("127.0.0.1:9", [], None)),
+        ({"OPENROUTER_API_KEY": KEY, "INFRON_API_KEY": OTHER_KEY}, INFRON.base_url, ("infron", [OTHER_KEY], None)),
+    ],
+)
+@pytest.mark.parametrize("facade", [Client, AsyncClient])
+def test_an_address_for_the_gateway_of_the_environment(
+    facade: Any, environment: dict[str, str], url: str, told: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And never another's key for a known gateway's own address."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    settings = facade.from_env(base_url=url).settings
+    keys = [key.reveal() for key in settings.keys.get(settings.gateway.name, ())]
+    assert (settings.gateway.name, keys, settings.default_model) == told
+    assert settings.gateway.base_url == url
+    if url == HERE:
+        others = [facade(base_url=url), facade.from_env(gateway=at(url)), facade.from_env(gateways=[url])]
+        with Shared(base_url=url).client() as client:  # the command's --base-url
+            for each in (*others, client):
+                assert (each.settings.gateway, each.settings.keys, each.settings.tenants) == (at(url), {}, {})
+
+
+@pytest.mark.parametrize("facade", [Client, AsyncClient])
+def test_an_address_that_is_none_shows_no_key(facade: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENROUTER_API_KEY", OTHER_KEY)
+    for url in ("nope", "", 5):
+        with pytest.raises(ConfigurationError, match=r"^base_url: ") as caught:
+            facade.from_env(base_url=url, api_key=LONG_KEY)
+        ours = [repr(frame.frame.f_locals) for frame in caught.traceback if "/routerkit/" in str(frame.path)]
+        assert ours
+        assert not any(key in text for text in ours for key in (LONG_KEY, OTHER_KEY))
+
+
 def test_a_gateway_by_name_may_be_elsewhere() -> None:
     settings = read(gateway="OpenRouter", base_url="https://proxy.example/v1")
     assert settings.api_key is not None
@@ -460,6 +601,14 @@ def test_a_switch_for_operators() -> None:
     environment = {"INFRON_API_KEY": KEY, "ONEROUTER_ENABLED": "no"}
     assert refused(environment, gateway="infron").startswith("ONEROUTER_ENABLED is false: Infron AI")
     read({"INFRON_ENABLED": "false"})
+
+
+def test_a_gateway_that_is_switched_off_takes_no_setting_with_it() -> None:
+    """Whoever is asked instead is asked within the same budget and deadline."""
+    environment = {"OPENROUTER_BUDGET": "5", "OPENROUTER_TIMEOUT": "7", "OPENROUTER_ENABLED": "false"}
+    settings = settings_from({**environment, "INFRON_API_KEY": KEY}, gateways=["openrouter", "infron"])
+    assert [gateway.name for gateway in settings.gateways] == ["infron"]
+    assert (settings.budget, settings.timeouts) == (Budget(5), Timeouts(total=7))
 
 
 # --- keys ---
@@ -500,6 +649,12 @@ def test_both_names_of_the_number_of_retries() -> None:
     assert read({"OPENROUTER_MAX_RETRIES": "2", "OPENROUTER_RETRY_ATTEMPTS": "2"}).retry.max_attempts == 3
     told = refused({"OPENROUTER_MAX_RETRIES": "2", "OPENROUTER_RETRY_ATTEMPTS": "3"})
     assert told == "OPENROUTER_MAX_RETRIES=2 and OPENROUTER_RETRY_ATTEMPTS=3 contradict each other"
+
+
+def test_which_variable_of_the_retry_policy_is_wrong_is_told_alone() -> None:
+    told = refused({"OPENROUTER_MAX_RETRIES": "2", "OPENROUTER_RETRY_BACKOFF_BASE": "2h"})
+    assert told == "OPENROUTER_RETRY_BACKOFF_BASE: must be a number from 0 to 3600"
+    assert refused({"OPENROUTER_MAX_RETRIES": "10"}).endswith("must be a whole number from 0 to 9")
 
 
 def test_the_retry_policy_of_the_environment() -> None:
@@ -581,6 +736,57 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, content: bytes | None, told:
         from_file(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ('OPENROUTER_BUDGET="5\nA=1\n', "OPENROUTER_BUDGET: cannot be read: it must be NAME=value"),
+        (f"A=1\nOPENROUTER_API_KEY: {KEY}\n", "OPENROUTER_API_KEY: cannot be read: it must be NAME=value"),
+        (f"export ROUTERKIT_ENV='production' {KEY}\n", "ROUTERKIT_ENV: cannot be read: it must be NAME=value"),
+        (f"K={KEY}\nOPENROUTER_API_KEY=${{K}}\n", r"OPENROUTER_API_KEY: holds \$\{…\}, which is not filled in"),
+    ],
+)
+def test_one_of_our_variables_that_a_file_does_not_give_is_named(tmp_path: Path, content: str, told: str) -> None:
+    """python-dotenv passes over what it cannot read: a budget would be gone."""
+    path = env_file(tmp_path, content)
+    with pytest.raises(ConfigurationError, match=told) as caught:
+        Client.from_env(path)
+    assert str(path) in str(caught.value)
+    shown = [repr(frame.frame.f_locals) for frame in caught.traceback if "env_file" in str(frame.path)]
+    assert shown
+    assert not any(KEY in text for text in (str(caught.value), *shown))
+
+
+def test_what_others_write_into_a_file_is_theirs(tmp_path: Path) -> None:
+    path = env_file(tmp_path, f'if true; then\nB="5\n# OPENROUTER_TIMEOUT: 5\nOPENROUTER_API_KEY={KEY}\n')
+    assert from_file(path)["OPENROUTER_API_KEY"] == KEY
+
+
+@pytest.mark.parametrize(
+    ("file", "environment", "expected"),
+    [
+        ({"OPENROUTER_TIMEOUT": "5"}, {"OPENROUTER_TIMEOUT": " "}, {"OPENROUTER_TIMEOUT": "5"}),
+        ({"OPENROUTER_API_KEY": KEY}, {"OPENROUTER_API_KEYS": OTHER_KEY}, {"OPENROUTER_API_KEYS": OTHER_KEY}),
+        ({"OPENROUTER_MAX_RETRIES": "1"}, {"OPENROUTER_RETRY_ATTEMPTS": "2"}, {"OPENROUTER_RETRY_ATTEMPTS": "2"}),
+        ({"INFRON_ENABLED": "true"}, {"ONEROUTER_ENABLED": "false"}, {"ONEROUTER_ENABLED": "false"}),
+        (
+            {"INFRON_TENANT_A_BUDGET": "9"},
+            {"ONEROUTER_TENANT_A_BUDGET": "1"},
+            {"ONEROUTER_TENANT_A_BUDGET": "1"},
+        ),
+        (
+            {"OPENROUTER_BASE_URL": "https://mine.example"},
+            {"OPENROUTER_PROVISIONING_API_KEY": KEY},
+            {"OPENROUTER_BASE_URL": "https://mine.example", "OPENROUTER_PROVISIONING_API_KEY": KEY},
+        ),
+    ],
+)
+def test_the_environment_wins_over_a_file_under_whatever_name(
+    tmp_path: Path, file: dict[str, str], environment: dict[str, str], expected: dict[str, str]
+) -> None:
+    path = env_file(tmp_path, "".join(f"{name}={value}\n" for name, value in file.items()))
+    assert dict(with_file(path, environment)) == expected
+
+
 def test_a_file_may_be_a_pipe() -> None:
     """As a shell makes one of `--env-file <(decrypt secrets)`."""
     reader, writer = os.pipe()
@@ -597,6 +803,11 @@ def test_a_file_may_be_a_pipe() -> None:
     [
         ({"OPENROUTER_BASE_URL": "https://evil.example"}, {"OPENROUTER_API_KEY": KEY}, True),
         ({"ONEROUTER_BASE_URL": "https://evil.example"}, {"INFRON_API_KEY": KEY}, True),
+        (
+            {"OPENROUTER_BASE_URL": "https://evil.example"},
+            {"OPENROUTER_API_KEY": KEY, "OPENROUTER_BASE_URL": ""},
+            True,
+        ),
         ({"INFRON_BASE_URL": "https://evil.example"}, {"ONEROUTER_API_KEY": KEY}, True),
         ({"OPENROUTER_BASE_URL": "https://evil.example", "OPENROUTER_API_KEY": "x"}, {"OPENROUTER_API_KEY": KEY}, True),
         ({"OPENROUTER_BASE_URL": "https://mine.example", "OPENROUTER_API_KEY": KEY}, {}, False),
@@ -645,6 +856,27 @@ def test_what_can_be_changed_of_settings() -> None:
     assert before.default_model == "a/one"
 
 
+def test_another_strategy_for_some_calls() -> None:
+    """With the client's scores and its turns, so that a new one for each call is no new beginning."""
+    offered = ["openai/gpt-4o", "openai/gpt-4o-mini"]
+    with Client(dev_mode=True, fallback_models=offered) as client:
+        cheap = client.with_options(strategy="cost_optimized", fallback_strategy="priority")
+        assert [client.complete("Hello").model, cheap.complete("Hello").model] == offered
+        turns = [client.with_options(strategy="round_robin").complete("Hello").model for _ in range(2)]
+        assert sorted(turns) == offered
+        quick = client.with_options(strategy="performance_optimized")
+        assert (quick.router.scored, client.router.scored) == (True, False)
+        assert quick.router.scores is client.router.scores
+        assert quick.with_options(strategy=None).settings.strategy == "priority"
+
+    async def main() -> None:
+        async with AsyncClient(dev_mode=True, fallback_models=offered) as client:
+            cheap = client.with_options(strategy="cost_optimized")
+            assert [(await each.complete("Hello")).model for each in (client, cheap)] == offered
+
+    asyncio.run(main())
+
+
 def test_one_of_the_gateways_alone() -> None:
     before = settings_from({}, gateways=["openrouter", "infron"], api_key={"openrouter": KEY, "infron": OTHER_KEY})
     after = changed(before, {"gateway": "infron", "catalog_fallback": False})
@@ -661,6 +893,7 @@ def test_one_of_the_gateways_alone() -> None:
         ({"timeout": 0}, r"Timeouts\(total=0\)"),
         ({"default_model": "a b"}, "not a model id"),
         ({"retry": 3}, "must be a RetryPolicy"),
+        ({"strategy": "cheapest"}, "strategy='cheapest': is not a known strategy"),
         ({"catalog_fallback": 1}, "catalog_fallback=1: must be True or False"),
         ({"gateway": "infron"}, r"with_options\(gateway='infron'\): not among openrouter"),
         ({"gateway": None}, r"with_options\(gateway=None\): not among openrouter"),
@@ -682,6 +915,8 @@ def test_no_frame_shows_a_key() -> None:
         ({"OPENROUTER_API_KEY": KEY, "OPENROUTER_TIMEOUT": "x"}, {}),
         ({}, {"api_key": KEY, "timeout": 0}),
         ({"OPENROUTER_API_KEY": f"{KEY} {OTHER_KEY}"}, {}),
+        ({"OPENROUTER_API_KEY": KEY, "OPENROUTER_X_OPEN_ROUTER_TITLE": LONG_KEY}, {}),
+        ({"OPENROUTER_TENANT_A_API_KEY": KEY, "OPENROUTER_TENANT_A_DEFAULT_MODEL": LONG_KEY}, {}),
     ):
         with pytest.raises(ConfigurationError) as caught:
             settings_from(values, **arguments)
@@ -690,4 +925,4 @@ def test_no_frame_shows_a_key() -> None:
         ]
         assert ours
         shown = [repr(value) for frame in ours for name, value in frame.frame.f_locals.items()]
-        assert not any(KEY in value for value in shown)
+        assert not any(key in value for value in shown for key in (KEY, LONG_KEY))

@@ -24,7 +24,7 @@ import pytest
 import routerkit
 from routerkit.cli.endings import ENDINGS
 from routerkit.cli.program import program
-from routerkit.config import settings_from
+from routerkit.config import ChangeableOptions, settings_from
 from routerkit.core.failure import _ADVICE
 from routerkit.core.strategies import STRATEGIES
 from routerkit.core.verdict_table import VERDICTS
@@ -325,7 +325,12 @@ def test_every_table_is_on_a_page(tables: ModuleType) -> None:
 def test_every_keyword_is_in_the_configuration_page() -> None:
     page = (DOCS / "configuration.md").read_text("utf-8")
     rows = {name for line in page.splitlines() if line.startswith("| `") for name in re.findall(r"`(\w+)`", line[:60])}
-    assert set(inspect.signature(settings_from).parameters) - {"values"} <= rows
+    keywords = set(inspect.signature(settings_from).parameters) - {"values"}
+    assert keywords <= rows
+    table = page.partition("## Keywords")[2].partition("## Environment")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == keywords
+    told = table.partition("`client.with_options(...)`")[2].partition(";")[0]
+    assert set(re.findall(r"`(\w+)`", told)) == set(ChangeableOptions.__annotations__)
 
 
 def test_every_public_name_is_in_the_api_reference() -> None:

@@ -70,6 +70,10 @@ class Shared:
     def told(self, more: Options) -> Options:
         """What the options say to a client, and more."""
         told: Options = {"base_url": self.base_url, "dev_mode": self.dev, **more}
+        if self.base_url is not None and not self.gateways:
+            from routerkit.gateways import at
+
+            told["gateway"] = at(self.base_url)  # another server, whatever the environment speaks of
         if len(self.gateways) > 1 or any("://" in each for each in self.gateways):
             told["gateways"] = self.gateways
         elif self.gateways:

@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from routerkit.errors import ConfigurationError
+from routerkit.types.secret import shown
 
 _Check = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 
@@ -22,7 +23,7 @@ def number(low: float, high: float = math.inf, *, exclusive: bool = False, whole
             return
         kind = "a whole number" if whole else "a number"
         bounds = f"{'above' if exclusive else 'from'} {low:g}" + (f" to {high:g}" if high != math.inf else " on")
-        raise ConfigurationError(f"{type(instance).__name__}({attribute.name}={value!r}): must be {kind} {bounds}")
+        raise ConfigurationError(f"{type(instance).__name__}({attribute.name}={shown(value)}): must be {kind} {bounds}")
 
     return check
 
@@ -30,10 +31,12 @@ def number(low: float, high: float = math.inf, *, exclusive: bool = False, whole
 def flag(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
     """A validator: ``True`` or ``False``."""
     if not isinstance(value, bool):
-        raise ConfigurationError(f"{type(instance).__name__}({attribute.name}={value!r}): must be True or False")
+        raise ConfigurationError(f"{type(instance).__name__}({attribute.name}={shown(value)}): must be True or False")
 
 
 _DAY = 86400.0
+MAX_ATTEMPTS = 10
+"""Of one call, whatever a policy says."""
 
 
 def _seconds(default: float) -> Any:
@@ -96,10 +99,10 @@ class RetryPolicy:
     which the share ``jitter`` is random: ``w · (1 − jitter) + U(0, w · jitter)``. Moving to another target waits for nothing.
     """
 
-    max_attempts: int = attrs.field(default=4, validator=number(1, 10, whole=True))
+    max_attempts: int = attrs.field(default=4, validator=number(1, MAX_ATTEMPTS, whole=True))
     """Attempts of one call, over all targets; never more than 10."""
-    max_same_target: int = attrs.field(default=2, validator=number(1, 10, whole=True))
-    """Attempts of one call on one target."""
+    max_same_target: int = attrs.field(default=2, validator=number(1, MAX_ATTEMPTS, whole=True))
+    """Attempts of one call on one target; an attempt with another of its keys is no further one."""
     backoff_base: float = attrs.field(default=0.5, validator=number(0, 3600))
     """Seconds; 0: no waits of our own."""
     backoff_max: float = attrs.field(default=8.0, validator=number(0, 3600))

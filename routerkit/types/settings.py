@@ -62,7 +62,7 @@ class Settings:
     performance_cache: bool = False
     """Whether performance scores are kept in a file; then targets are scored whatever the strategy."""
     tenants: Mapping[str, Tenant] = attrs.field(factory=dict)
-    """By name. With tenants, a client answers through :meth:`Client.tenant` only."""
+    """By name, each with its keys by gateway. With tenants, a client answers through :meth:`Client.tenant` only."""
     tenant: str | None = None
     """Whose settings these are."""
     limits: Mapping[str, Limits] = attrs.field(factory=dict)
@@ -94,7 +94,7 @@ class Settings:
 
     def headers(self, gateway: Gateway | None = None) -> dict[str, str]:
         """What every request to a gateway carries, without the key; to the first one, when none is named."""
-        headers = {"User-Agent": _user_agent()}
+        headers = {"User-Agent": user_agent()}
         if self.app_url:
             headers["HTTP-Referer"] = self.app_url
         title_header = (gateway or self.gateway).title_header
@@ -103,7 +103,8 @@ class Settings:
         return headers
 
 
-def _user_agent() -> str:
+def user_agent() -> str:
+    """What every request says of who sends it."""
     from routerkit import __version__
 
     return f"routerkit/{__version__}"

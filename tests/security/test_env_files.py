@@ -61,6 +61,13 @@ def test_nothing_is_filled_in(quote: str, name: str, tmp_path: Path, monkeypatch
     """A file that others wrote could carry what is in the environment to a host that it names."""
     monkeypatch.setenv("AWS_SECRET", "hunter22hunter22")
     path = written(tmp_path, f"OPENROUTER_API_KEY={quote}{name}{quote}\nOPENROUTER_BASE_URL=https://evil.example/v1\n")
+    if "${" in name:
+        with pytest.raises(
+            ConfigurationError, match=r"OPENROUTER_API_KEY: holds \$\{…\}, which is not filled in"
+        ) as caught:
+            from_file(path)
+        assert "hunter2" not in str(caught.value)
+        return
     assert from_file(path)["OPENROUTER_API_KEY"] == name
     if len(name) >= 8:
         assert key_of(Client, path) == name

@@ -86,11 +86,6 @@ def _form(subject: Subject, owned: Owned) -> Check:
         "variable": owned.variable or None,
         "tenant": owned.tenant or None,
     }
-    if key[0] in "\"'`" or key[-1] in "\"'`":
-        told = f"{holder}, has quotes around it, which are sent as a part of it"
-        return failed(
-            owned.name, told, f"take the quotes out of {owned.variable}: what reads it keeps them", KEY, **facts
-        )
     if _PLACEHOLDER.search(key):
         return warning(owned.name, f"{holder}, looks like a placeholder", "put the real key in its place", **facts)
     doubt = _doubt(key, gateway)

@@ -12,6 +12,7 @@ import attrs
 
 from routerkit.cli.doctor.check import Check
 from routerkit.cli.doctor.subject import Subject
+from routerkit.types.secret import SHORTEST as SHORTEST_KEY
 
 SHORTEST = 4
 """Characters: shorter ones would be found in every second word."""
@@ -42,10 +43,14 @@ def _secrets(subject: Subject) -> Iterator[str]:
 def _of(values: Mapping[str, str]) -> Iterator[str]:
     for name, value in values.items():
         if "_API_KEY" in name:
-            yield from _long(part.strip() for part in value.split(","))
-            yield from _long([value.strip()])
+            yield from _long(filter(_is_key, (part.strip() for part in (*value.split(","), value))))
         elif name == "ROUTERKIT_STORE":
             yield from _logins(value)
+
+
+def _is_key(text: str) -> bool:
+    """And no word such as ``none``, with which servers on one's own machine are content: see :meth:`Secret.conceal`."""
+    return len(text) >= SHORTEST_KEY or text.startswith("sk-")
 
 
 def _logins(url: str) -> Iterator[str]:

@@ -4,29 +4,15 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 import stat
 from collections.abc import Iterator, Mapping
 
 from routerkit.cli.doctor.check import CONFIGURATION, Check, failed, ok, skipped, warning
 from routerkit.cli.doctor.ignored import is_ignored
-from routerkit.cli.doctor.subject import Subject
-from routerkit.environment import PREFIXES, TENANT_VARIABLES, VARIABLES
+from routerkit.cli.doctor.subject import NAMED, Subject
+from routerkit.names import MAX_NAME, OURS, is_known, nearest
 from routerkit.types.secret import shown
 from routerkit.types.settings import Settings
-
-_PREFIXES = tuple(sorted({prefix for several in PREFIXES.values() for prefix in several}))
-_OURS = re.compile(r"\W*(?:(?:OPEN_?ROUTER|INFRON|ONE_?ROUTER|ROUTER_?KIT)(?:_|$)|DEV_?MODE$)", re.IGNORECASE)
-"""What looks as if it were meant for routerkit."""
-_TENANT = re.compile(
-    rf"(?:{'|'.join(_PREFIXES)})TENANT_[A-Z0-9_]+_(?:{'|'.join(each.name for each in TENANT_VARIABLES)})"
-)
-KNOWN = tuple(
-    name
-    for variable in VARIABLES
-    for name in ([prefix + variable.name for prefix in _PREFIXES] if variable.prefixed else [variable.name])
-)
-"""The names of all variables but those of tenants."""
 
 
 def _examined(subject: Subject) -> Iterator[Check]:
@@ -45,7 +31,7 @@ def _file(subject: Subject) -> Iterator[Check]:
     if subject.in_file is None:
         yield skipped("file", f"{path} cannot be read (see settings)")
         return
-    names = [name for name in subject.in_file if _OURS.match(name)]
+    names = [name for name in subject.in_file if OURS.match(name)]
     yield ok("file", f"{path} has {len(names)} variables for routerkit", path=path, variables=sorted(names))
 
 
@@ -75,14 +61,15 @@ def _file_in_git(subject: Subject) -> Iterator[Check]:
 
 def _variables(subject: Subject) -> Iterator[Check]:
     names = sorted({*_set_here(subject.environment), *_set_here(subject.in_file or {})})
-    read = [name for name in names if name in subject.read]
-    idle = [name for name in names if name not in subject.read and _is_known(name)]
+    known = [name for name in names if is_known(name)]
+    read = [name for name in known if name in subject.read]
+    idle = [name for name in known if name not in subject.read]
     told = [f"{name} ({subject.source(name)})" for name in read] or ["none is set"]
     aside = f"; not looked at here: {', '.join(idle)}" if idle and subject.settings is not None else ""
-    listed = [{"name": name, "source": subject.source(name), "read": name in subject.read} for name in names]
+    listed = [{"name": name, "source": subject.source(name), "read": name in read} for name in names]
     yield ok("variables", ", ".join(told) + aside, variables=listed)
     for name in names:
-        if not _is_known(name):
+        if not is_known(name):
             yield _unknown(name)
         elif _differs(subject, name):
             yield warning(
@@ -94,11 +81,7 @@ def _variables(subject: Subject) -> Iterator[Check]:
 
 def _set_here(values: Mapping[str, str]) -> list[str]:
     """The names of variables that look like ours and are set to something."""
-    return [name for name in values if _OURS.match(name) and values[name].strip()]
-
-
-def _is_known(name: str) -> bool:
-    return name in KNOWN or _TENANT.fullmatch(name) is not None
+    return [name for name in values if OURS.match(name) and values[name].strip()]
 
 
 def _differs(subject: Subject, name: str) -> bool:
@@ -108,11 +91,10 @@ def _differs(subject: Subject, name: str) -> bool:
 
 def _unknown(name: str) -> Check:
     """One that nobody reads, with the name that may have been meant."""
-    bare = name.strip("\ufeff ").upper()
-    near = difflib.get_close_matches(bare, KNOWN, 1, 0.8)
-    shown_name = name if name.isprintable() and len(name) <= 100 else repr(name[:100])
-    fix = f"did you mean {near[0]}?" if near else "docs, configuration: the table of variables"
-    return warning(shown_name, "is set, and routerkit knows no such variable", fix, near=near[0] if near else None)
+    near = nearest(name)
+    shown_name = name if name.isprintable() and len(name) <= MAX_NAME else repr(name[:MAX_NAME])
+    fix = f"did you mean {near}?" if near else "docs, configuration: the table of variables"
+    return warning(shown_name, "is set, and routerkit knows no such variable", fix, near=near)
 
 
 # --- settings ---
@@ -135,7 +117,7 @@ def _remedy(message: str) -> str:
         return "unset DEV_MODE here; it is for development"
     if "_ENABLED" in message:
         return "name another gateway (--gateway), or switch this one on"
-    match = re.match(r"[A-Z][A-Z0-9_]+", message)
+    match = NAMED.match(message)
     return f"correct {match[0]}" if match else "see routerkit --help, and docs, configuration"
 
 

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
-from routerkit.config import Options, from_file, settings_from, with_file
+from routerkit.config import Options, settings_from
 from routerkit.core.effects import Await, Emit, HttpResponse, Send, Sleep, Step
+from routerkit.env_file import below, from_file
 from routerkit.environment import Variables
 from routerkit.errors import ConfigurationError
+from routerkit.names import UNKNOWN
 from routerkit.telemetry.observe import record
 from routerkit.tenancy import settings_for, tenant_keys
 from routerkit.transport.drive import advance
@@ -45,7 +47,8 @@ MAX_PROBLEMS = 20
 OFFLINE: Options = {"store": "memory", "performance_cache": False}
 """Without what a client does besides asking gateways: the store has checks of its own."""
 
-_NAMED = re.compile(r"[A-Z][A-Z0-9_]+")
+NAMED = re.compile(r"[A-Z][A-Z0-9]*_[^\s:=\[]+")
+"""The variable with which an error begins."""
 _NEVER_WITHOUT = ("_BASE_URL", "_ENABLED")
 
 
@@ -138,7 +141,7 @@ class Subject:
             try:
                 if self.file is not None:
                     self.in_file = Variables(from_file(self.file))
-                    self.values = with_file(self.file, self.environment)
+                    self.values = below(self.environment, self.in_file, self.file)
                 self.settings = self._settings()
                 if self.settings is not None and self.shared.tenant is not None:
                     self.settings = settings_for(self.settings, self.shared.tenant)
@@ -170,7 +173,7 @@ class Subject:
             except ConfigurationError as error:
                 if not self._follows(error):
                     self.problems.append(error)
-                match = _NAMED.match(str(error))
+                match = NAMED.match(str(error))
                 if match is None or match[0] not in values or match[0].endswith(_NEVER_WITHOUT):
                     break
                 del values[match[0]]
@@ -200,7 +203,8 @@ class Subject:
 
         class Listener(logging.Handler):
             def emit(self, record: logging.LogRecord) -> None:
-                oddities.append(record.getMessage())
+                if record.msg != UNKNOWN:  # each of these has a check of its own
+                    oddities.append(record.getMessage())
 
         listener = Listener(logging.WARNING)
         log.addHandler(listener)
@@ -240,7 +244,8 @@ class Subject:
 
     def source(self, variable: str) -> str:
         """Where a variable is set, as people read it."""
-        return "environment" if variable in self.environment else self.file or "environment"
+        here = self.environment.get(variable, "").strip()
+        return "environment" if here or self.file is None else self.file
 
     # --- the line to the gateways ---
 
