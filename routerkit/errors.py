@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from routerkit.types.completion import Chunk
-    from routerkit.types.route import Plan, Route
+    from routerkit.types.route import Attempt, Plan, Route
 
 
 def _restore(cls: type[RouterKitError], message: str, state: dict[str, Any]) -> RouterKitError:
@@ -62,6 +62,16 @@ class RouterKitError(Exception):
     """Seconds after which trying again can help; ``None``: unknown."""
     route: Route | None = None
     """What was tried, in order."""
+
+    @property
+    def message(self) -> str:
+        """The same as ``str(error)``."""
+        return str(self)
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """Those of ``route``, in order."""
+        return () if self.route is None else self.route.attempts
 
     def to_dict(self) -> dict[str, Any]:
         """``{"error", "status_code", "model", "should_retry", "rate_limited"}``, ready for a JSON answer."""

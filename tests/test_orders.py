@@ -226,6 +226,45 @@ def test_without_one_the_first_order_holds() -> None:
     assert ask(world).attempts == [f"{C} 500 server_error", f"{B} 200 ok"]
 
 
+# --- in the account of the call ---
+
+
+def plan_of(told: Any) -> list[tuple[str, str]]:
+    return [(each.model, each.reason) for each in told.route.plan.targets]
+
+
+def test_the_route_has_the_plan_by_which_the_call_went() -> None:
+    world = of("priority", fallback_strategy="cost_optimized")
+    priced(world, a="0.000003", b="0.000002", c="0.000001")
+    assert plan_of(ask(world)) == [(A, "fallback 1"), (B, "fallback 2"), (C, "fallback 3")]
+    world.script(A, r.error(500))
+    told = ask(world)
+    assert [model for model, _ in plan_of(told)] == [A, C, B]
+    assert [reason.split(";")[0] for _, reason in plan_of(told)] == ["fallback 1", "fallback 3", "fallback 2"]
+    assert "expected to cost" in plan_of(told)[1][1]
+    assert [each["model"] for each in told.route.to_dict()["targets"]] == [A, C, B]
+
+
+def test_so_it_has_models_of_the_catalogue_once_they_are_drawn() -> None:
+    world = of(Backwards())
+    for model in (A, B, C):
+        world.script(model, r.error(500))
+    world.catalog(r.catalog_model(D, pricing={"prompt": "0", "completion": "0"}))
+    told = ask(world)
+    assert [model for model, _ in plan_of(told)] == [C, B, A, D]
+    assert told.route.plan.skipped == told.route.skipped
+
+
+def test_an_error_has_the_plan_too() -> None:
+    world = of("round_robin")
+    for model in (A, B, C):
+        world.script(model, r.error(500))
+    told = ask(world)
+    assert told.error is not None
+    assert [model for model, _ in plan_of(told)] == [A, B, C]
+    assert told.error.attempts == told.route.attempts
+
+
 # --- performance ---
 
 

@@ -581,7 +581,8 @@ def test_unknown_prices(policy: Any, listed: bool) -> None:
         error = refused(told)
         assert (
             str(error)
-            == f"{A} on {HOST}: the client's budget (0.25 USD a day) refuses it: nobody can tell what it may cost"
+            == f"{A} on {HOST}: the client's budget (0.25 USD a day) refuses it: nobody can tell what it may cost,"
+            " and its on_unknown_price is 'refuse'"
         )
         assert error.retry_at is None
     else:

@@ -86,7 +86,7 @@ def test_a_second_list_says_the_same_in_its_own_words() -> None:
     assert INFRON.details_url is not None
     status, body = get(transport, INFRON.details_url)
     details, dropped = parse_details(body)
-    listed, _ = parse_catalog(get(transport, INFRON.catalog_url)[1])
+    listed, _ = parse_catalog(get(transport, INFRON.catalog_url)[1], per=INFRON.prices_per)
     assert (status, dropped) == (200, 0)
     for detail, model in zip(details, listed, strict=True):
         assert (detail.id, detail.name, detail.context_length) == (model.id, model.name, model.context_length)

@@ -155,11 +155,27 @@ def test_refused_messages(messages: Any, told: str) -> None:
         ({"temprature": 1}, "unknown parameter 'temprature': did you mean 'temperature'"),
         ({"xyzzy": 1}, r"unknown parameter 'xyzzy': what routerkit does not know goes into extra_body=\{'xyzzy': …\}"),
         ({"xyzzy": None}, "unknown parameter"),
+        (
+            {"strategy": "round_robin"},
+            r"strategy= is no parameter of a call.*: client\.with_options\(strategy=…\) makes",
+        ),
+        ({"limits": None}, r"limits= is no parameter of a call, but one of the client: Client\(limits=…\)$"),
+        ({"stream": True}, r"unknown parameter 'stream': client\.stream"),
+        ({"tenant": "acme"}, r"client\.tenant\(name\)\.complete"),
     ],
 )
 def test_unknown_parameters(params: dict[str, Any], told: str) -> None:
     with pytest.raises(InvalidRequestError, match=told):
         build("x", params)
+
+
+def test_each_option_of_clients_that_is_no_parameter_says_where_it_belongs() -> None:
+    from routerkit.config import ChangeableOptions, Options
+    from routerkit.types.request import _OF_CLIENTS, PARAMETERS, CallOptions
+
+    changeable, fixed, _ = _OF_CLIENTS.values()
+    assert changeable == {*ChangeableOptions.__annotations__} - {*CallOptions.__annotations__}
+    assert fixed == {*Options.__annotations__} - {*ChangeableOptions.__annotations__} - PARAMETERS
 
 
 @pytest.mark.parametrize("name", ["model", "messages", "stream"])
@@ -210,6 +226,15 @@ def test_what_is_no_model_id(model: Any) -> None:
     with pytest.raises(InvalidRequestError, match="not a model id") as caught:
         checked_model(model)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("form", ["{}", "{} ", "[{}]"])
+def test_a_key_in_the_place_of_a_model_is_refused_and_not_repeated(form: str) -> None:
+    text = form.format("sk-or-v1-" + "a" * 64)
+    for check in (checked_model, checked_models, lambda model: checked_models([model])):
+        with pytest.raises(InvalidRequestError) as caught:
+            check(text)
+        assert "sk-" not in str(caught.value)
 
 
 @pytest.mark.parametrize("models", ["a/one", None, 5, [None], ["a b"], {"a": 1}.values()])
@@ -366,6 +391,8 @@ def test_a_chunk() -> None:
         ({"prompt_tokens": -1, "completion_tokens": 2}, False, 2),
         ({"prompt_tokens": True, "completion_tokens": 1.5}, False, 0),
         ({"total_tokens": 5}, False, 5),
+        ({"prompt_tokens": 10, "completion_tokens": 20, "total_tokens": 5}, True, 30),  # less than its parts
+        ({"prompt_tokens": 10, "completion_tokens": 20, "total_tokens": 50}, True, 50),
     ],
 )
 def test_counts(raw: dict[str, Any], known: bool, total: int) -> None:
@@ -420,10 +447,107 @@ def test_a_cost_beside_the_usage() -> None:
 
 
 @pytest.mark.parametrize(
-    "cost", [None, "0.1", -0.1, float("nan"), float("inf"), 1e9, True, [], 10**400], ids=lambda cost: repr(cost)[:10]
+    "cost",
+    [
+        *(None, -0.1, float("nan"), float("inf"), 1e9, 1e-16, 5e-324, True, [], 10**400),
+        *("", "-0.1", "$0.1", "0,1", "NaN", "1e10", "1e400", "1e-16", "1e999999999", "0.1 ", "٠.١"),
+    ],
+    ids=lambda cost: repr(cost)[:10],
 )
 def test_costs_that_are_none(cost: Any) -> None:
     assert Usage({"cost": cost}).cost is None
+
+
+@pytest.mark.parametrize(
+    ("cost", "usd"),
+    [
+        *((1, "1"), (0.00012, "0.00012"), (1e-15, "1E-15"), (0, "0"), (0.0, "0"), (-0.0, "0")),
+        *(("0.00012", "0.00012"), ("1.2e-4", "0.00012"), ("5", "5"), ("0.0", "0"), ("0.1234567890123456789", None)),
+    ],
+)
+def test_costs_as_numbers_and_as_their_words(cost: Any, usd: str | None) -> None:
+    told = Usage({"cost": cost}).cost
+    assert told == Decimal(usd or cost)
+    assert not told.is_signed()
+
+
+@pytest.mark.parametrize(
+    ("told", "usd"),
+    [
+        # As seen: OpenRouter charges nothing or a fee, the provider sends its own bill.
+        ({"cost": 0, "is_byok": True, "cost_details": {"upstream_inference_cost": 0.0360795}}, "0.0360795"),
+        ({"cost": 0.001, "is_byok": True, "cost_details": {"upstream_inference_cost": 0.02}}, "0.021"),
+        ({"cost": 0, "is_byok": True, "cost_details": {"upstream_inference_cost": 0}}, "0"),
+        # Without the bill, nobody knows the half of it.
+        ({"cost": 0.001, "is_byok": True, "cost_details": {"upstream_inference_cost": None}}, None),
+        ({"cost": 0.001, "is_byok": True, "cost_details": {"upstream_inference_cost": -1}}, None),
+        ({"cost": 0.001, "is_byok": True}, None),
+        ({"cost": None, "is_byok": True, "cost_details": {"upstream_inference_cost": 0.02}}, None),
+        # With OpenRouter's own keys the provider's bill is in its cost.
+        ({"cost": 0.02, "is_byok": False, "cost_details": {"upstream_inference_cost": 0.019}}, "0.02"),
+        ({"cost": 0.02, "cost_details": {"upstream_inference_cost": 0.019}}, "0.02"),
+        ({"cost": 0.02, "is_byok": "yes", "cost_details": {"upstream_inference_cost": 0.019}}, "0.02"),
+    ],
+)
+def test_with_a_providers_own_key_its_bill_is_part_of_the_cost(told: dict[str, Any], usd: str | None) -> None:
+    assert Usage(told).cost == (None if usd is None else Decimal(usd))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "completion", "total", "reasoning", "answer"),
+    [
+        (32, 9, 135, 94, 103),  # xAI's own example: reasoning stands beside the completion
+        (32, 103, 135, 94, 103),  # OpenAI's way: within
+        (32, 9, None, 94, 9),  # nobody tells
+        (32, 9, 41, 94, 9),
+        (32, 9, 135, 0, 9),  # more in all, and nobody tells of what
+    ],
+)
+def test_reasoning_beside_the_completion(
+    prompt: int, completion: int, total: int | None, reasoning: int, answer: int
+) -> None:
+    told = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": total}
+    usage = Usage({**told, "completion_tokens_details": {"reasoning_tokens": reasoning}})
+    assert (usage.prompt_tokens, usage.completion_tokens, usage.reasoning_tokens) == (prompt, answer, reasoning)
+    assert usage.raw["completion_tokens"] == completion
+
+
+def test_details_by_openais_names() -> None:
+    usage = Usage(
+        {
+            "prompt_tokens": 100,
+            "completion_tokens": 50,
+            "prompt_tokens_details": {"cached_tokens": 1, "cache_write_tokens": 2, "audio_tokens": 3},
+            "completion_tokens_details": {
+                "reasoning_tokens": 4,
+                "audio_tokens": 5,
+                "image_tokens": 6,
+                "accepted_prediction_tokens": 7,
+                "rejected_prediction_tokens": -8,
+            },
+        }
+    )
+    prompt, answer = usage.prompt_tokens_details, usage.completion_tokens_details
+    assert (prompt.cached_tokens, prompt.cache_write_tokens, prompt.audio_tokens) == (1, 2, 3)
+    assert (answer.reasoning_tokens, answer.audio_tokens, answer.image_tokens) == (4, 5, 6)
+    assert (answer.accepted_prediction_tokens, answer.rejected_prediction_tokens) == (7, 0)
+    assert Usage({}).prompt_tokens_details.cached_tokens == Usage({}).completion_tokens_details.reasoning_tokens == 0
+    assert usage.counts() == (100, 50, 1, 2, 4, 3, 5)
+
+
+def test_a_usage_that_says_nothing_is_false() -> None:
+    """So ``if chunk.usage:`` finds the chunk that has it."""
+    chunks = [Chunk({"choices": []}), Chunk({"usage": None}), Chunk({"usage": {}}), Chunk({"usage": {"cost": 0}})]
+    assert [bool(chunk.usage) for chunk in [*chunks, Chunk({"cost": 0.5})]] == [False, False, False, True, True]
+
+
+def test_fields_without_a_name_of_their_own_are_there_as_they_were_sent() -> None:
+    message = Message({"content": "x", "annotations": [{"type": "url_citation"}], "_hidden": 1})
+    assert message.annotations == [{"type": "url_citation"}]  # type: ignore[attr-defined]
+    assert not hasattr(message, "_hidden")
+    assert not hasattr(Message.__new__(Message), "content")
+    with pytest.raises(AttributeError, match=r"^Message has no 'anotations'; what the gateway sent is in \.raw$"):
+        message.anotations  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_views_are_equal_when_what_they_show_is() -> None:
@@ -514,12 +638,22 @@ def test_secrets_compare_and_do_not_travel() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "short", "x" * 513, "sk-test 1234567890", "sk-test\n1234567890", "sk-tést-1234567890"]
+    "text", ["", " ", "x" * 513, "sk-test 1234567890", "sk-test\n1234567890", "sk-tést-1234567890"]
 )
 def test_what_is_no_key(text: str) -> None:
-    with pytest.raises(ValueError, match="8 to 512 printable ASCII") as caught:
+    with pytest.raises(ValueError, match="1 to 512 printable ASCII") as caught:
         Secret(text)
-    assert not text or text not in str(caught.value)
+    assert not text.strip() or text not in str(caught.value)
+
+
+def test_a_word_is_no_key_whose_letters_are_left_out_of_texts() -> None:
+    """Servers on one's own machine are content with any."""
+    for word in ("k", "test", "ollama", "1234567"):
+        assert Secret(word).short
+        assert Secret(word).conceal(f"the {word} of it") == f"the {word} of it"
+    for key in ("sk-1234", "12345678"):
+        assert Secret(key).conceal(f"the {key} of it") == "the <redacted> of it"
+    assert not Secret("12345678").short
 
 
 def test_a_credential_is_bound_to_its_origin() -> None:
@@ -742,6 +876,12 @@ def test_a_route_as_json() -> None:
     assert told["waits"] == [{"seconds": 0.5, "reason": "backoff"}]
     assert (told["duration"], told["cost"], told["billing"]) == (1.75, "0.00012", "confirmed")
     assert pickle.loads(pickle.dumps(route)) == route
+    assert str(route).splitlines() == [
+        "1. a/one on openrouter: rate_limited (HTTP 429), 0.25 s",
+        "2. b/two on openrouter: ok (HTTP 200), 1.00 s",
+        "-  c/three on openrouter: its price is unknown",
+        "   waited 0.50 s: backoff",
+    ]
 
 
 def test_an_empty_route() -> None:
@@ -753,7 +893,9 @@ def test_an_empty_route() -> None:
         "cost": None,
         "billing": "none",
         "degraded": [],
+        "targets": [],
     }
+    assert str(Route()) == "nothing was asked"
 
 
 def test_words_are_their_own_text() -> None:

@@ -68,7 +68,7 @@ _OPTIONS = {
     "client.tenant(name)": "--tenant NAME",
     " model=,": "-m ID",
     " timeout=,": "--timeout DURATION",
-    " base_url= ": "--base-url URL",
+    " give its base URL": "--base-url URL",
 }
 """Words by which the library's messages say what to do, and what that is called here."""
 

@@ -117,7 +117,7 @@ _ADVICE: dict[str, tuple[type[APIError], str]] = {
     "idle_timeout": (APITimeoutError, "the answer stalled for longer than Timeouts.idle"),
     "content_idle_timeout": (APITimeoutError, "only keep-alives came for longer than Timeouts.content_idle"),
     "truncated": (APIConnectionError, "the answer broke off"),
-    "malformed": (ProtocolError, "the answer is not the JSON of a completion"),
+    "malformed": (ProtocolError, "the answer is not the JSON that an OpenAI-compatible API sends"),
     "empty": (EmptyResponseError, "the answer is empty"),
     "generation_failed": (InternalServerError, "the model stopped with an error"),
     "deadline": (APITimeoutError, "the call's total time was used up"),

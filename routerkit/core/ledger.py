@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from routerkit.core.failure import most_telling
 from routerkit.errors import AllModelsFailedError, APIError
-from routerkit.types.route import Attempt, Route, Skip, Target, Wait
+from routerkit.types.route import Attempt, Candidate, Route, Skip, Target, Wait
 from routerkit.types.verdict import Billing, Verdict
 
 _GRAVITY = (Billing.NONE, Billing.POSSIBLE, Billing.CONFIRMED)
@@ -16,6 +16,8 @@ class Ledger:
     def __init__(self, started: float) -> None:
         self.started = started
         """On the monotonic clock."""
+        self.planned: tuple[Candidate, ...] = ()
+        """The targets in the order in which they have their turn, each with the reason why."""
         self.attempts: list[Attempt] = []
         self.failures: list[tuple[Verdict, APIError]] = []
         self.skipped: list[Skip] = []
@@ -40,7 +42,14 @@ class Ledger:
         else:
             billing = max((attempt.verdict.billing for attempt in attempts), key=_GRAVITY.index, default=Billing.NONE)
         return Route(
-            attempts, tuple(self.skipped), tuple(self.waits), now - self.started, cost, billing, tuple(self.degraded)
+            attempts,
+            tuple(self.skipped),
+            tuple(self.waits),
+            now - self.started,
+            cost,
+            billing,
+            tuple(self.degraded),
+            self.planned,
         )
 
     def collective(self) -> AllModelsFailedError:

@@ -98,7 +98,9 @@ class Reservations:
             return worst
         for purse in self._quotas.purses:
             if purse.budget.on_unknown_price == "refuse":
-                reason = f"{purse.label} refuses it: nobody can tell what it may cost"
+                reason = (
+                    f"{purse.label} refuses it: nobody can tell what it may cost, and its on_unknown_price is 'refuse'"
+                )
                 return Refusal(reason, None, denial=purse.unknown)
         return _LEAST
 

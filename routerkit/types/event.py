@@ -32,6 +32,8 @@ class CallFinished:
     route: Route
     error: str | None
     stream: bool
+    tenant: str | None = None
+    """On whose behalf; ``None``: of a client without tenants."""
 
 
 @attrs.frozen

@@ -15,6 +15,7 @@ from routerkit.types.gateway import FEATURES
 from routerkit.types.parameters import PARAMETERS as PARAMETERS
 from routerkit.types.parameters import RequestParams as RequestParams
 from routerkit.types.policy import Timeouts
+from routerkit.types.secret import REPEATED
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -40,11 +41,51 @@ _DICTS = {
 }
 """Parameters that must be mappings, and what one looks like."""
 
+_OF_CLIENTS: Mapping[str, frozenset[str]] = {
+    "client.with_options({name}=…) makes another that shares all else": frozenset(
+        {
+            "app_title",
+            "app_url",
+            "catalog_fallback",
+            "default_model",
+            "fallback_strategy",
+            "gateway",
+            "retry",
+            "strategy",
+        }
+    ),
+    "Client({name}=…)": frozenset(
+        {
+            "aliases",
+            "api_key",
+            "base_url",
+            "breaker",
+            "budget",
+            "catalog_ttl",
+            "dev_mode",
+            "dev_pace",
+            "dev_script",
+            "gateways",
+        }
+        | {"limits", "observers", "performance_cache", "tenants"}
+    ),
+    "client.tenant(name).complete(…)": frozenset({"tenant"}),
+}
+"""What clients are told, and calls are not: how to say it."""
+_MEANT = {
+    "stream": "client.stream(…) gives the answer in chunks",
+    "fallbacks": "fallback_models=[…]",
+    "max_retries": "client.with_options(retry=RetryPolicy(max_attempts=…))",
+    "num_retries": "client.with_options(retry=RetryPolicy(max_attempts=…))",
+    "headers": "extra_headers={…}",
+}
+"""What others call otherwise: OpenAI's SDK, LiteLLM."""
+
 MAX_BODY = 16 * 1024 * 1024
 """Bytes of one request, serialised."""
 
-_MODEL_ID = re.compile(r"(?!(?:.*/)?\.\.(?:/|$))[A-Za-z0-9~/@][A-Za-z0-9._:/@+~-]{0,199}")
-"""No path that climbs. llama.cpp's ids are paths, Cloudflare's begin with an @."""
+_MODEL_ID = re.compile(r"(?!(?:.*/)?\.\.(?:/|$))(?!sk-[^/]{18,}\Z)[A-Za-z0-9~/@][A-Za-z0-9._:/@+~-]{0,199}")
+"""No path that climbs, and no key in a wrong place. llama.cpp's ids are paths, Cloudflare's begin with an @."""
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]{0,1024}")
 _OURS = frozenset(
@@ -82,6 +123,8 @@ def checked_model(model: object) -> str:
 
 def _shown(value: object) -> str:
     shown = repr(value)
+    if "sk-" in shown.lower() and len(shown) > REPEATED:
+        return "…"
     return shown if len(shown) <= 80 else shown[:80] + "…"
 
 
@@ -132,6 +175,8 @@ class ChatRequest:
     features: frozenset[str] = _NO_FEATURES
     """Which parameters ask something of the gateway: see ``FEATURES``. Those of ``extra_body`` are not among them, as they are
     sent to any gateway."""
+    models: tuple[str, ...] = ()
+    """Those that the gateway falls back on by itself, as the caller names them; empty where ``extra_body`` has them."""
     tail: bytes = attrs.field(default=b"", repr=False)
     """The serialised request after its model: ``,"messages":…}``."""
 
@@ -153,10 +198,12 @@ class ChatRequest:
         """Check and serialise everything. Raises InvalidRequestError."""
         body = _parameters({} if params is None else params)
         features = _features(body)
+        handed: tuple[str, ...] = body.get("models", ())
         if extra_body is not None:
             if not isinstance(extra_body, Mapping):
                 raise InvalidRequestError("extra_body: must be a dict of further request parameters")
             body.update(extra_body)
+            handed = () if "models" in extra_body else handed
         for name in ("model", "messages", "stream"):
             if name in body:
                 raise InvalidRequestError(f"extra_body: {name!r} has its own argument")
@@ -180,12 +227,22 @@ class ChatRequest:
             allow_any_price=allow_any_price,
             on_interrupt=on_interrupt or "raise",
             features=features,
+            models=handed,
             tail=_tail(listed, body, stream),
         )
 
     def body(self, model: str, extra: bytes = b"") -> bytes:
         """The JSON for one model; ``extra`` is JSON to put in, such as ``,"usage":{}``."""
         return b'{"model":' + orjson.dumps(model) + extra + self.tail
+
+    def handing_over(self, models: tuple[str, ...]) -> ChatRequest:
+        """The same request, with these ids of the models that the gateway falls back on."""
+        if models == self.models:
+            return self
+        params = {name: value for name, value in self.params.items() if name != "models"}
+        if models:
+            params["models"] = models
+        return attrs.evolve(self, params=params, tail=_tail([*self.messages], params, self.stream))
 
     def continued(self, text: str, tokens: int) -> ChatRequest | None:
         """The request for another model to go on after ``text``, of so many tokens; ``None`` where that makes no sense.
@@ -218,15 +275,22 @@ def _parameters(params: Mapping[str, Any]) -> dict[str, Any]:
     body = {name: value for name, value in params.items() if value is not None}
     unknown = params.keys() - PARAMETERS
     if unknown:
-        import difflib  # only errors need it
-
-        name = min(unknown)
-        near = difflib.get_close_matches(name, PARAMETERS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise InvalidRequestError(
-            f"unknown parameter {name!r}: {hint}what routerkit does not know goes into extra_body={{{name!r}: …}}"
-        )
+        raise InvalidRequestError(_no_parameter(min(unknown)))
     return body
+
+
+def _no_parameter(name: str) -> str:
+    """What is told of a keyword that is no parameter: where it belongs, or which one may be meant."""
+    for where, names in _OF_CLIENTS.items():
+        if name in names:
+            return f"{name}= is no parameter of a call, but one of the client: {where.format(name=name)}"
+    if name in _MEANT:
+        return f"unknown parameter {name!r}: {_MEANT[name]}"
+    import difflib  # only errors need it
+
+    near = difflib.get_close_matches(name, PARAMETERS, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"unknown parameter {name!r}: {hint}what routerkit does not know goes into extra_body={{{name!r}: …}}"
 
 
 def _features(body: dict[str, Any]) -> frozenset[str]:

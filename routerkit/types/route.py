@@ -55,6 +55,15 @@ class Candidate(_OnTarget):
     expected_cost: Decimal | None = None
     """USD that the request is expected to cost there, as ``client.explain`` tells it; ``None``: unknown, or not asked for."""
 
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "gateway": self.gateway,
+            "origin": str(self.origin),
+            "reason": self.reason,
+            "expected_cost": None if self.expected_cost is None else str(self.expected_cost),
+        }
+
 
 @attrs.frozen
 class Skip(_OnTarget):
@@ -86,17 +95,7 @@ class Plan:
     def to_dict(self) -> dict[str, Any]:
         """The plan as plain values for JSON."""
         return {
-            "targets": [
-                {
-                    "position": place,
-                    "model": each.model,
-                    "gateway": each.gateway,
-                    "origin": str(each.origin),
-                    "reason": each.reason,
-                    "expected_cost": None if each.expected_cost is None else str(each.expected_cost),
-                }
-                for place, each in enumerate(self.targets, 1)
-            ],
+            "targets": [{"position": place, **each.to_dict()} for place, each in enumerate(self.targets, 1)],
             "skipped": [each.to_dict() for each in self.skipped],
         }
 
@@ -133,6 +132,25 @@ class Attempt(_OnTarget):
     def retry_after(self) -> float | None:
         return self.verdict.retry_after
 
+    def __str__(self) -> str:
+        status = "" if self.status is None else f" (HTTP {self.status})"
+        return f"{self.target}: {self.verdict}{status}, {self.duration:.2f} s"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The attempt as plain values for JSON."""
+        return {
+            "model": self.model,
+            "gateway": self.gateway,
+            "origin": str(self.origin),
+            "status": self.status,
+            "verdict": self.verdict.code,
+            "billing": str(self.billing),
+            "started": self.started,
+            "duration": self.duration,
+            "retry_after": self.retry_after,
+            "request_id": self.request_id,
+        }
+
 
 @attrs.frozen
 class Wait:
@@ -158,6 +176,13 @@ class Route:
     degraded: tuple[str, ...] = ()
     """What limits and budgets decided in this process alone, as the store that counts for all was lost: ``the call``, or a
     target; in order."""
+    targets: tuple[Candidate, ...] = ()
+    """Those of the plan, in the order in which they had, or would have had, their turn, each with the reason why."""
+
+    @property
+    def plan(self) -> Plan:
+        """The plan by which the call went: ``targets``, and those left out, on the way too."""
+        return Plan(self.targets, self.skipped)
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -167,25 +192,18 @@ class Route:
     def to_dict(self) -> dict[str, Any]:
         """The route as plain values for JSON (costs as decimal strings)."""
         return {
-            "attempts": [
-                {
-                    "model": attempt.model,
-                    "gateway": attempt.gateway,
-                    "origin": str(attempt.origin),
-                    "status": attempt.status,
-                    "verdict": attempt.verdict.code,
-                    "billing": str(attempt.billing),
-                    "started": attempt.started,
-                    "duration": attempt.duration,
-                    "retry_after": attempt.retry_after,
-                    "request_id": attempt.request_id,
-                }
-                for attempt in self.attempts
-            ],
+            "attempts": [attempt.to_dict() for attempt in self.attempts],
             "skipped": [skip.to_dict() for skip in self.skipped],
             "waits": [{"seconds": wait.seconds, "reason": wait.reason} for wait in self.waits],
             "duration": self.duration,
             "cost": None if self.cost is None else str(self.cost),
             "billing": str(self.billing),
             "degraded": list(self.degraded),
+            "targets": [each.to_dict() for each in self.targets],
         }
+
+    def __str__(self) -> str:
+        lines = [f"{place}. {each}" for place, each in enumerate(self.attempts, 1)]
+        lines += [f"-  {each.target}: {each.reason}" for each in self.skipped]
+        lines += [f"   waited {wait.seconds:.2f} s: {wait.reason}" for wait in self.waits]
+        return "\n".join(lines) or "nothing was asked"

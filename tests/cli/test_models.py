@@ -60,7 +60,7 @@ def test_the_entries_are_those_of_the_gateway(capsys: pytest.CaptureFixture[str]
     document = json.loads(capsys.readouterr().out)
     assert (document["gateway"], document["found"], document["mock"]) == ("openrouter", 1, True)
     told = document["gateways"]["openrouter"]
-    assert (told["models"], told["error"]) == (17, None)
+    assert (told["models"], told["error"]) == (18, None)
     (model,) = document["models"]
     assert (model["id"], model["gateway"]) == ("meta-llama/llama-3.3-70b-instruct:free", "openrouter")
     assert model["pricing"]["prompt"] == "0"

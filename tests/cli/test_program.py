@@ -114,7 +114,7 @@ def test_any_error_is_a_document_too(
         (["--tenant", "", "chat", "Hi"], None),
         (["chat", "Hi"], "--tenant NAME"),
         (["--gateway", "nosuch", "chat", "Hi"], "--base-url URL"),
-        (["--dev", "--tenant", "acme", "chat", "Hi", "--image", "https://a.example/x.png"], "-m ID"),
+        (["--dev", "--tenant", "acme", "chat", "Hi", "--file", "https://a.example/x.pdf"], "-m ID"),
     ],
 )
 def test_what_to_do_is_told_in_words_of_the_command_line(

@@ -24,7 +24,7 @@ from routerkit.core.verdict_table import VERDICTS
 from routerkit.errors import BudgetExceededError, ConfigurationError, LimitExceededError, RouterKitError
 from routerkit.types.completion import Completion
 from routerkit.types.model import Model
-from routerkit.types.policy import RetryPolicy
+from routerkit.types.policy import MAX_ATTEMPTS, RetryPolicy
 from routerkit.types.route import Attempt, Target
 from routerkit.types.usage import EXACT
 from routerkit.types.verdict import Action, Billing, Blame, Sent
@@ -46,8 +46,6 @@ PAUSE = 1.0
 """Seconds for which a question is put off that is to be repeated, when nobody says for how long."""
 SLOTS_PAUSE = 5.0
 """The same where all places of a limit are taken."""
-MAX_ATTEMPTS = 10
-"""Of the library's retry policy."""
 
 
 @attrs.frozen(kw_only=True)
