@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from routerkit.core.catalog_index import Query
 from routerkit.core.effects import Ask, Await, Close, Effect, Emit, Open, Read, Send, Sleep, Step
 from routerkit.core.streaming import Ended
+from routerkit.environment import hidden
 from routerkit.facade import ClientBase, StreamBase, finalizer, taken
 from routerkit.transport.drive import Done, advance_async, unwind
 from routerkit.types.completion import Chunk, Completion
@@ -75,16 +76,17 @@ class AsyncClient(ClientBase):
     async def models(self, *, refresh: bool = False, **filters: Unpack[ModelFilters]) -> list[Model]:
         """What the gateways' catalogues list; as :meth:`routerkit.Client.models`."""
         query = Query.of(**filters) if filters else None
-        return list(await self._drive(self.router.models(self.settings.timeouts, query, refresh=refresh)))
+        return list(await self._drive(self._usable.models(self.settings.timeouts, query, refresh=refresh)))
 
     async def model(self, model: str) -> Model:
         """One entry of the catalogue; as :meth:`routerkit.Client.model`."""
-        found: Model = await self._drive(self.router.model(model, self.settings.timeouts))
+        found: Model = await self._drive(self._usable.model(model, self.settings.timeouts))
         return found
 
     async def key_info(self, *, gateway: str | None = None, key: str | None = None) -> KeyInfo:
         """What the gateway tells about the key; as :meth:`routerkit.Client.key_info`."""
-        info: KeyInfo = await self._drive(self.router.key_info(self.settings.timeouts, gateway, key))
+        key = hidden(key)  # it may be the key itself, by mistake, and trackers show the locals of an error's frames
+        info: KeyInfo = await self._drive(self._usable.key_info(self.settings.timeouts, gateway, key))
         return info
 
     async def explain(self, messages: Messages, **options: Unpack[CallOptions]) -> Plan:

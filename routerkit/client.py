@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from routerkit.core.catalog_index import Query
 from routerkit.core.effects import Ask, Await, Close, Emit, Open, Read, Send, Sleep, Step
 from routerkit.core.streaming import Ended
+from routerkit.environment import hidden
 from routerkit.facade import ClientBase, StreamBase, finalizer, taken
 from routerkit.transport.drive import Done, advance, unwind
 from routerkit.types.completion import Chunk, Completion
@@ -106,11 +107,11 @@ class Client(ClientBase):
         Raises APIError, DeadlineExceededError, and InvalidRequestError for a filter that cannot be read.
         """
         query = Query.of(**filters) if filters else None
-        return list(self._drive(self.router.models(self.settings.timeouts, query, refresh=refresh)))
+        return list(self._drive(self._usable.models(self.settings.timeouts, query, refresh=refresh)))
 
     def model(self, model: str) -> Model:
         """One entry of the catalogue, of the first gateway that has it. Raises InvalidRequestError when there is none."""
-        found: Model = self._drive(self.router.model(model, self.settings.timeouts))
+        found: Model = self._drive(self._usable.model(model, self.settings.timeouts))
         return found
 
     def key_info(self, *, gateway: str | None = None, key: str | None = None) -> KeyInfo:
@@ -118,7 +119,8 @@ class Client(ClientBase):
 
         Raises InvalidRequestError for a gateway that tells nothing, APIError, DeadlineExceededError.
         """
-        info: KeyInfo = self._drive(self.router.key_info(self.settings.timeouts, gateway, key))
+        key = hidden(key)  # it may be the key itself, by mistake, and trackers show the locals of an error's frames
+        info: KeyInfo = self._drive(self._usable.key_info(self.settings.timeouts, gateway, key))
         return info
 
     def explain(self, messages: Messages, **options: Unpack[CallOptions]) -> Plan:

@@ -6,11 +6,11 @@ import os
 import warnings
 import weakref
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 
-from routerkit.config import ChangeableOptions, Options, changed, settings_from, with_file
+from routerkit.config import ChangeableOptions, Options, changed, settings_from, spoken_of, with_file
 from routerkit.core.effects import Emit, Step
 from routerkit.core.router import Router
 from routerkit.core.streaming import Ended
@@ -42,8 +42,16 @@ if TYPE_CHECKING:
 _OWN = ("model", "fallback_models", "extra_body", "extra_headers", "allow_any_price", "on_interrupt")
 """Options of a call that are no request parameters."""
 
-_SECRET: tuple[Literal["api_key", "store", "limits"], ...] = ("api_key", "store", "limits")
+_SECRET = ("api_key", "store", "limits")
 """Options in which a key or a password may stand, be it by mistake."""
+
+_ELSEWHERE = {
+    "model": "default_model=",
+    "models": "fallback_models=",
+    "fallbacks": "fallback_models=",
+    "max_retries": "retry=RetryPolicy(max_attempts=…)",
+}
+"""What other libraries' words for options are here."""
 
 LIMITS_OF_A_TENANT = 8
 """At most: four of its own, its budget, and what its keys may have."""
@@ -66,6 +74,10 @@ class Health:
     def store_lost(self) -> bool:
         """Whether that server cannot be asked: this process then decides alone."""
         return self.store is not None and self.store.lost
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**attrs.asdict(self), "store_lost": self.store_lost}
 
 
 class ClientBase:
@@ -96,12 +108,17 @@ class ClientBase:
 
     @classmethod
     def _settings(cls, values: Mapping[str, str], options: Options) -> Settings:
-        for name in _SECRET:
-            if name in options:
-                options[name] = hidden(options[name])  # the frames of an error hold these options
         unknown = sorted(options.keys() - Options.__annotations__.keys())
+        for name in (*_SECRET, *unknown):
+            if name in options:
+                options[name] = hidden(options[name])  # type: ignore[literal-required]  # frames of errors hold them
         if unknown:
-            raise TypeError(f"{cls.__name__}() got an unexpected keyword argument {unknown[0]!r}")
+            import difflib  # only mistakes need it
+
+            near = [f"{name}=" for name in difflib.get_close_matches(unknown[0], Options.__annotations__, n=1)]
+            meant = _ELSEWHERE.get(unknown[0]) or next(iter(near), None)
+            hint = f"; did you mean {meant}?" if meant else ""
+            raise TypeError(f"{cls.__name__}() got an unexpected keyword argument {unknown[0]!r}{hint}")
         return settings_from(values, **options)
 
     def _setup(self, settings: Settings, runtime: SystemRuntime | None) -> None:
@@ -139,20 +156,29 @@ class ClientBase:
     ) -> Self:
         """A client made from the environment, and from a ``.env`` file when one is named.
 
-        The environment wins over the file, and ``options`` (those of the constructor) over both. Raises ConfigurationError.
+        The environment wins over the file, and ``options`` (those of the constructor) over both. ``base_url`` alone is the address
+        of the gateway that the environment speaks of, as ``OPENROUTER_BASE_URL`` would be. Raises ConfigurationError.
         """
         client = cls.__new__(cls)
         values = Variables(os.environ)
-        client._make(values if env_file is None else with_file(env_file, values), options, runtime, transport)
+        if env_file is not None:
+            values = with_file(env_file, values)
+        url, named = options.get("base_url"), (options.get("gateway"), options.get("gateways"))
+        if url is not None and named == (None, None):
+            options["gateway"] = spoken_of(values, url)
+        client._make(values, options, runtime, transport)
         return client
 
     def with_options(self, **options: Unpack[ChangeableOptions]) -> Self:
-        """The same client with another ``timeout``, ``default_model``, ``fallback_models``, ``catalog_fallback``, ``retry``,
-        ``app_url``, ``app_title``; or one that asks only the ``gateway`` of this name, of the client's several.
+        """The same client with another ``timeout``, ``default_model``, ``fallback_models``, ``catalog_fallback``, ``strategy``,
+        ``fallback_strategy``, ``retry``, ``app_url``, ``app_title``; or one that asks only the ``gateway`` of this name, of the
+        client's several.
 
         It shares connections, catalogue, breakers and cooldowns with this one, and lives as long: closing it closes nothing.
         Raises ConfigurationError.
         """
+        for name in options.keys() - ChangeableOptions.__annotations__.keys():
+            options[name] = hidden(options[name])  # type: ignore[literal-required]  # it may be a key
         return self._with(changed(self.settings, options))
 
     def tenant(self, name: str) -> Self:
@@ -164,7 +190,7 @@ class ClientBase:
         """
         known = self._tenants.get(name) if isinstance(name, str) else None
         if known is None:
-            known = self._tenants[name] = self._with(settings_for(self.settings, name))
+            known = self._tenants.setdefault(name, self._with(settings_for(self.settings, name)))
         return known
 
     def _with(self, settings: Settings) -> Self:
@@ -194,9 +220,7 @@ class ClientBase:
     def _fleet(self, days: int) -> Step[FleetReport]:
         from routerkit.core.fleet_report import fleet_report
 
-        if self._root._closed:
-            raise ConfigurationError("this client is closed")
-        return fleet_report(self.router, days, None if self._shared_store is None else self._shared_store.report)
+        return fleet_report(self._usable, days, None if self._shared_store is None else self._shared_store.report)
 
     def _last_words(self, store: RedisStore) -> Step[None]:
         """Before the end: tell the store what waits for it."""
@@ -216,18 +240,24 @@ class ClientBase:
         told = f"gateway={names[0]!r}" if len(names) == 1 else f"gateways={names}"
         return f"{type(self).__name__}({told}, default_model={model!r}{tenant}{dev})"
 
+    @property
+    def _usable(self) -> Router:
+        """The router, as long as the client is open. Raises ConfigurationError."""
+        if self._root._closed:
+            raise ConfigurationError("this client is closed")
+        return self.router
+
     def _request(self, messages: Messages, options: CallOptions, *, stream: bool) -> ChatRequest:
         """A call's request, validated. Raises InvalidRequestError."""
         own: dict[str, Any] = {}
         request: ChatRequest | None = None
         try:
-            if self._root._closed:
-                raise ConfigurationError("this client is closed")
+            router = self._usable
             timeout = options.pop("timeout", None)
             own = {name: options.pop(name) for name in _OWN if name in options}  # type: ignore[misc]  # the names are literals
             timeouts = self.settings.timeouts if timeout is None else Timeouts.of(timeout)
             request = ChatRequest.build(messages, options, timeouts=timeouts, stream=stream, **own)
-            self.router.check(request)
+            router.check(request)
             return request
         except RouterKitError as error:
             refused = error

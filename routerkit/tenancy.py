@@ -13,9 +13,9 @@ from routerkit.environment import TENANT_VARIABLES, Environment, Variable, hidde
 from routerkit.errors import ConfigurationError
 from routerkit.types.gateway import Gateway
 from routerkit.types.limits import Limits
-from routerkit.types.secret import Secret, keys_from_text, keys_of, listed, shown
+from routerkit.types.secret import SHORTEST, Secret, keys_from_text, keys_of, listed, shown
 from routerkit.types.settings import Settings
-from routerkit.types.tenant import Tenant
+from routerkit.types.tenant import MAX_NAME, Tenant
 
 Keys: TypeAlias = Mapping[str, tuple[Secret, ...]]
 """By gateway."""
@@ -27,7 +27,7 @@ _BY_NAME = {variable.name: variable for variable in TENANT_VARIABLES}
 _LIMITS = ("requests_per_minute", "tokens_per_minute", "requests_per_day", "concurrency")
 _ENVIRONMENT_NAME = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")
 """Names that a tenant of the environment can have."""
-MAX_NAME = 100
+MAX_SHOWN = 100
 """Characters of a variable's name that an error repeats."""
 MAX_GAPS = 10
 """Missing numbers that are told of."""
@@ -66,53 +66,67 @@ def client_keys(places: Sequence[Place], among: Sequence[Gateway], given: Any, *
     ``among``: all gateways, those that are switched off too: their keys are no mistake, and nobody else's.
     Raises ConfigurationError, also for a gateway that needs a key and has none, if keys are ``needed``.
     """
-    names = [gateway.name for gateway in among]
-    told = _by_gateway(None if given is None else keys_of(given, "api_key"), names, "api_key")
+    told = _known(_by_gateway(None if given is None else keys_of(given, "api_key"), among), among, "api_key")
     keys = {}
     for place in places:
         name = place.gateway.name
-        found = told[name] if name in told else _of_environment(place)
+        found = {"api_key": told[name]} if name in told else _of_environment(place)
+        if needed:
+            for whose, several in found.items():
+                _check_length(several, place.gateway, whose)
         if found:
-            keys[name] = found
+            keys[name] = tuple(dict.fromkeys(secret for several in found.values() for secret in several))
         elif needed and place.gateway.needs_key:
             label = place.gateway.label or name
             raise ConfigurationError(f"{label} API key not configured: {place.hint}pass api_key=")
     return keys
 
 
-def _by_gateway(
-    keys: Keys | tuple[Secret, ...] | None, names: Sequence[str], whose: str
-) -> dict[str, tuple[Secret, ...]]:
+def _by_gateway(keys: Keys | tuple[Secret, ...] | None, gateways: Sequence[Gateway]) -> Keys:
     """Keys by gateway; bare ones are the first gateway's."""
-    if keys is None:
-        return {}
-    if isinstance(keys, tuple):
-        return {names[0]: keys}
+    return {gateways[0].name: keys} if isinstance(keys, tuple) else keys or {}
+
+
+def _known(keys: Keys, among: Sequence[Gateway], whose: str) -> Keys:
+    """The same keys. Raises ConfigurationError for one of a gateway that the client does not have."""
+    names = [gateway.name for gateway in among]
     for name in keys:
         if name not in names:
             raise ConfigurationError(f"{whose}: has a key for {shown(name)}, which is not among {listed(names)}")
-    return dict(keys)
+    return keys
 
 
-def _of_environment(place: Place) -> tuple[Secret, ...]:
+def _of_environment(place: Place) -> dict[str, tuple[Secret, ...]]:
+    """By variable."""
     if not place.environment.prefixes:
-        return ()
-    keys: list[Secret] = []
-    for name in ("API_KEY", "API_KEYS"):
-        found = place.environment.find(name)
-        if found is not None:
-            keys += keys_from_text(hidden(found[1]), found[0])
-    return tuple(dict.fromkeys(keys))
+        return {}
+    found = [each for name in ("API_KEY", "API_KEYS") if (each := place.environment.find(name)) is not None]
+    return {name: keys_from_text(hidden(text), name) for name, text in found}
 
 
-def tenants_of(places: Sequence[Place], among: Sequence[Gateway], given: Iterable[Tenant] | None) -> dict[str, Tenant]:
-    """The tenants by name: those given, else those of the environment; what a given one leaves open the environment may say.
+def _check_length(keys: Sequence[Secret], gateway: Gateway, whose: str) -> None:
+    """Raises ConfigurationError for what is too short to be a key of a gateway that needs one: it was cut off."""
+    for secret in keys:
+        if gateway.needs_key and secret.short:
+            label = gateway.label or gateway.name
+            raise ConfigurationError(
+                f"{whose}: not a valid API key of {label}: it must have {SHORTEST} characters at least ({secret!r})"
+            )
 
-    ``among``: see :func:`client_keys`. Raises ConfigurationError.
+
+def tenants_of(
+    places: Sequence[Place], among: Sequence[Gateway], given: Iterable[Tenant] | None, *, needed: bool = True
+) -> dict[str, Tenant]:
+    """The tenants by name, each with its keys by gateway: those given, else those of the environment; what a given one leaves open
+    the environment may say.
+
+    ``among``: see :func:`client_keys`; what else is said with the prefix of one that is switched off holds all the same.
+    ``needed``: whether keys are asked for at all. Raises ConfigurationError.
     """
-    told = _tenants_of_environment(places)
+    told = _tenants_of_environment(places, among, needed=needed)
     if given is None:
-        return told
+        here = {name for place in places for _, name, _ in _tenant_variables(place)}
+        return {name: tenant for name, tenant in told.items() if name in here}
     if isinstance(given, (str, Mapping)) or not isinstance(given, Iterable):
         raise ConfigurationError("tenants: must be a list of Tenant")
     tenants: dict[str, Tenant] = {}
@@ -121,24 +135,20 @@ def tenants_of(places: Sequence[Place], among: Sequence[Gateway], given: Iterabl
             raise ConfigurationError(f"tenants: must be a list of Tenant, and holds a {type(tenant).__name__}")
         if tenant.name in tenants:
             raise ConfigurationError(f"tenants: {tenant.name!r} is there twice")
-        tenants[tenant.name] = _completed(_without_others(tenant, places, among), told.get(tenant.name))
+        own = _known(_by_gateway(tenant.keys, among), among, f"tenant {tenant.name!r}")
+        for place in places if needed else ():
+            _check_length(own.get(place.gateway.name, ()), place.gateway, f"tenant {tenant.name!r}")
+        tenants[tenant.name] = _completed(tenant, own, told.get(tenant.name) or Tenant(tenant.name), places)
     return tenants
 
 
-def _without_others(tenant: Tenant, places: Sequence[Place], among: Sequence[Gateway]) -> Tenant:
-    """A tenant without its keys for gateways that are switched off."""
-    if tenant.keys is None or len(places) == len(among):
-        return tenant
-    keys, on = tenant_keys(among, tenant), {place.gateway.name for place in places}
-    return attrs.evolve(tenant, api_key={name: several for name, several in keys.items() if name in on} or None)
-
-
-def _completed(tenant: Tenant, told: Tenant | None) -> Tenant:
-    if told is None:
-        return tenant
+def _completed(tenant: Tenant, own: Keys, told: Tenant, places: Sequence[Place]) -> Tenant:
+    """A tenant with what it leaves open, and without keys for gateways that are switched off. ``own``: its keys, by gateway."""
+    gateways = [place.gateway for place in places]
+    keys = {**_by_gateway(told.keys, gateways), **own}
     return Tenant(
         tenant.name,
-        told.keys if tenant.keys is None else tenant.keys,
+        {gateway.name: keys[gateway.name] for gateway in gateways if gateway.name in keys} or None,
         tenant.default_model or told.default_model,
         told.fallback_models if tenant.fallback_models is None else tenant.fallback_models,
         tenant.limits or told.limits,
@@ -146,15 +156,19 @@ def _completed(tenant: Tenant, told: Tenant | None) -> Tenant:
     )
 
 
-def _tenants_of_environment(places: Sequence[Place]) -> dict[str, Tenant]:
+def _tenants_of_environment(places: Sequence[Place], among: Sequence[Gateway], *, needed: bool) -> dict[str, Tenant]:
     """``<PREFIX>TENANT_<NAME>_<WHAT>``: the tenant is the name in lower case. Anything else below the prefix is refused."""
     found: dict[str, dict[str, Any]] = {}
     read: set[str] = set()
-    for place in places:
+    on = {place.gateway.name for place in places}
+    for gateway in among:
+        place = Place(gateway, Environment(places[0].environment.values, gateway.name))
+        keys: dict[tuple[str, str], str] = {}
+        """By tenant and variable, the first prefix that is set."""
         for full, name, variable in _tenant_variables(place):
             fields = found.setdefault(name, {"keys": {}})
             if "KEY" in variable.name:
-                _add_keys(fields["keys"], place, full)
+                keys.setdefault((name, variable.name), full)
                 continue
             if full in read:
                 continue  # by a gateway that the same variables serve
@@ -162,6 +176,8 @@ def _tenants_of_environment(places: Sequence[Place]) -> dict[str, Tenant]:
             field, value = variable.name.lower(), parsed(variable, [(full, place.environment.values[full].strip())])
             if fields.setdefault(field, value) != value:
                 raise ConfigurationError(f"{full}: contradicts another variable of tenant {name!r}")
+        for (name, _), full in sorted(keys.items()) if gateway.name in on else ():
+            _add_keys(found[name]["keys"], place, full, needed=needed)
     return {name: _tenant(name, fields) for name, fields in sorted(found.items())}
 
 
@@ -171,15 +187,19 @@ def _tenant_variables(place: Place) -> Iterable[tuple[str, str, Variable]]:
             if not full.startswith(f"{prefix}TENANT_") or not place.environment.values[full].strip():
                 continue
             match = _TENANT.fullmatch(full.removeprefix(prefix))
-            if match is None:
+            if match is None or len(match["name"]) > MAX_NAME:
                 known = ", ".join(f"{prefix}TENANT_<NAME>_{each.name}" for each in TENANT_VARIABLES)
-                shown_name = full if full.isprintable() and len(full) <= MAX_NAME else f"{full[:MAX_NAME]!r}…"
-                raise ConfigurationError(f"{shown_name}: is none of {known}, with the name in capitals")
+                shown_name = full if full.isprintable() and len(full) <= MAX_SHOWN else f"{full[:MAX_SHOWN]!r}…"
+                raise ConfigurationError(
+                    f"{shown_name}: is none of {known}, with the name in capitals and of {MAX_NAME} characters at most"
+                )
             yield full, match["name"].lower(), _BY_NAME[match["what"]]
 
 
-def _add_keys(keys: dict[str, tuple[Secret, ...]], place: Place, full: str) -> None:
+def _add_keys(keys: dict[str, tuple[Secret, ...]], place: Place, full: str, *, needed: bool) -> None:
     more = keys_from_text(hidden(place.environment.values[full].strip()), full)
+    if needed:
+        _check_length(more, place.gateway, full)
     before = keys.get(place.gateway.name, ())
     keys[place.gateway.name] = tuple(dict.fromkeys((*before, *more)))
 
@@ -221,15 +241,16 @@ def tell_oddities(places: Sequence[Place], tenants: Mapping[str, Tenant]) -> Non
         keys = tenant_keys([place.gateway for place in places], tenant)
         for secret in dict.fromkeys(secret for several in keys.values() for secret in several):
             other = owners.setdefault(secret, name)
-            if other != name:
+            if other != name and not secret.short:
                 log.warning(
                     "tenants %r and %r have the same key (…%s): one bill, one limit", other, name, secret.fingerprint
                 )
 
 
 def tenant_keys(gateways: Sequence[Gateway], tenant: Tenant) -> Keys:
-    """A tenant's keys by gateway. Raises ConfigurationError for one that the client does not have."""
-    return _by_gateway(tenant.keys, [gateway.name for gateway in gateways], f"tenant {tenant.name!r}")
+    """A tenant's keys for these gateways."""
+    keys = _by_gateway(tenant.keys, gateways)
+    return {gateway.name: keys[gateway.name] for gateway in gateways if gateway.name in keys}
 
 
 def settings_for(settings: Settings, name: str) -> Settings:
@@ -246,6 +267,10 @@ def settings_for(settings: Settings, name: str) -> Settings:
         for gateway in settings.gateways
         if gateway.name in keys or settings.dev_mode is not None or not gateway.needs_key
     ]
+    if not gateways:  # of those that with_options(gateway=) left
+        raise ConfigurationError(
+            f"tenant {name!r}: has no key for {listed([gateway.name for gateway in settings.gateways])}"
+        )
     return attrs.evolve(
         settings,
         gateways=tuple(gateways),

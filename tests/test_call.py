@@ -30,6 +30,38 @@ HINT = {"Retry-After": "200"}
 ONE_MODEL = Timeouts(total=10)
 
 
+# --- a list of which the gateway chooses ---
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("refusal", "code"),
+    [
+        (r.error(400, message="x/typo is not a valid model ID"), "model_not_found"),
+        (r.error(404, message="No endpoints found matching your data policy"), "policy_restricted"),
+        (r.error(429, headers=HINT), "rate_limited"),
+        (r.error(500), "server_error"),
+    ],
+)
+def test_what_is_said_of_a_list_of_models_holds_for_none_of_them(refusal: r.Reply, code: str, stream: bool) -> None:
+    world = World()
+    world.gateway.default = r.choose(lambda request: refusal if "models" in request.json else r.completion("Fine"))
+    for _ in range(10):
+        told = world.ask(models=[A, "x/typo"], stream=stream, timeouts=ONE_MODEL)
+        assert told.attempts[0].endswith(code)
+    assert world.router.health.cooldowns() == {}
+    assert set(world.router.health.states().values()) == {BreakerState.CLOSED}
+    told = world.ask(stream=stream)
+    assert (told.gives, told.skipped) == ("Fine", {})
+
+
+def test_what_is_said_of_the_key_or_the_gateway_holds_all_the_same() -> None:
+    world = World()
+    world.gateway.default = r.error(401)
+    world.ask(models=[A, B])
+    assert world.ask(models=[A, B]).attempts == []
+
+
 # --- the deadline ---
 
 

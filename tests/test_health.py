@@ -349,6 +349,17 @@ def test_an_admission_settles_once(health: Health) -> None:
     assert set(health.states().values()) == {BreakerState.CLOSED}
 
 
+def test_a_stream_that_has_just_begun_changes_nothing_for_other_calls(health: Health, runtime: VirtualRuntime) -> None:
+    """Failures that are over are not looked at anew for it: it may hang, or not."""
+    for sample, seconds in [(Sample.FAIL, 11)] * 4 + [(Sample.OK, 1)] * 4:
+        admitted(health).settle(sample, Blame.MODEL)
+        runtime.advance(seconds)
+    runtime.advance(6)
+    admitted(health, A, stream=True)
+    runtime.advance(0.1)
+    assert isinstance(admit(health), Admission)
+
+
 def test_a_stream_that_hangs_is_watched(health: Health, runtime: VirtualRuntime) -> None:
     for _ in range(5):
         admitted(health, A, stream=True)

@@ -3,20 +3,42 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from routerkit import InternalServerError, NoEligibleModelError, RetryPolicy, Timeouts
+from routerkit import (
+    Budget,
+    InternalServerError,
+    Limits,
+    NoEligibleModelError,
+    Outlook,
+    RetryPolicy,
+    Strategy,
+    Timeouts,
+)
+from routerkit.core.limits import Charge, Counting, Denial, Grant
+from routerkit.core.verdict import Signal, classify
+from routerkit.store.memory import MemoryStore
 from routerkit.testing import replies as r
 from routerkit.types.event import BreakerState
-from routerkit.types.route import Origin
-from tests.support.core import HOST, KEY, A, B, C, Told, World, after, asking, doing
+from routerkit.types.route import Candidate, Origin
+from tests.support.core import HOST, KEY, A, B, C, Told, World, after, asking, doing, target
+from tests.support.virtual import VirtualRuntime
 
 SMALL, LARGE, UNTOLD = "x/small", "x/large", "x/untold"
 TOO_LONG = r.error(400, message="This model's maximum context length is 10 tokens")
 FREE = {"prompt": "0", "completion": "0"}
 FIVE = {"Retry-After": "5"}
+PRICES = {A: "0.000004", B: "0.000003", C: "0.000001"}
+
+
+class Backwards(Strategy):
+    """From the last to the first."""
+
+    def order(self, candidates: Sequence[Candidate], outlook: Outlook) -> Sequence[Candidate]:
+        return candidates[::-1]
 
 
 def entry(model: str, **more: Any) -> dict[str, Any]:
@@ -33,6 +55,30 @@ def sizes(world: World) -> None:
         entry(UNTOLD, context_length=None, top_provider={}),
         entry(B, context_length=1000),
     )
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_after_a_failure_what_is_left_is_ordered_as_it_was_planned(stream: bool) -> None:
+    """Whatever the first strategy made of it; with the plan's reasons."""
+    options = {"strategy": "cost_optimized", "fallback_strategy": "priority", "retry": RetryPolicy(max_same_target=1)}
+    world = World(fallback_models=[A, B, C], **options)
+    world.catalog(*[entry(model, pricing={"prompt": price, "completion": price}) for model, price in PRICES.items()])
+    world.script(C, r.error(500))
+    world.script(A, r.error(500))
+    told = world.ask(model=None, fallback_models=None, stream=stream)
+    assert [attempt.model for attempt in told.route.attempts] == [C, A, B]
+
+
+def test_and_so_are_those_of_the_catalogue() -> None:
+    """By context length, largest first, not by price."""
+    world = World(strategy="cost_optimized", fallback_strategy="priority")
+    world.catalog(*[entry(model, pricing=FREE, context_length=size) for model, size in {A: 30, B: 20, C: 10}.items()])
+    reversed_ = World(strategy=Backwards(), fallback_strategy="priority")
+    for each, asked in ((world, [A, B, C]), (reversed_, [C, A, B])):
+        each.gateway.catalog = world.gateway.catalog
+        each.gateway.default = r.error(500)
+        told = each.ask(model=None, fallback_models=None)
+        assert [attempt.model for attempt in told.route.attempts][:3] == asked
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["catalogue in memory", "catalogue to fetch"])
@@ -334,6 +380,114 @@ def test_rests_that_are_sat_out(code: str, reply: Any) -> None:
     assert world.ask(timeouts=Timeouts(total=3), fallback_models=[B]).attempts[0].endswith(code)
     told = world.ask()
     assert (told.gives, len(told.waits)) == ("Fine", 1)
+
+
+def test_after_a_wait_what_a_breaker_refused_before_it_has_its_turn_again() -> None:
+    """In the order of the plan: somebody else was probing the model that the call asked for."""
+    world = World(retry=RetryPolicy(max_attempts=2))
+    world.script(B, r.error(429, headers={"Retry-After": "20"}))
+    world.ask(model=B, timeouts=Timeouts(total=3))
+    world.trip(A)
+    assert world.router.health.breaker(HOST, A).panic(world.runtime.now, lease=2) is not None
+    told = world.ask(fallback_models=[B])
+    assert told.attempts == [f"{A} 200 ok"]
+    assert told.waits == [20.5]
+
+
+def test_a_target_whose_rest_is_over_meanwhile_has_its_turn() -> None:
+    world = World()
+    world.script(A, r.error(429, headers={"Retry-After": "2"}), r.completion("Fine"))
+    world.ask(timeouts=Timeouts(total=2))
+    world.script(B, after(8, r.error(500)))
+    told = world.ask(fallback_models=[B], timeouts=Timeouts(total=60))
+    assert told.attempts == [f"{B} 500 server_error", f"{A} 200 ok"]
+    assert (told.gives, told.waits) == ("Fine", [])
+
+
+def test_one_that_rests_on_has_none() -> None:
+    world = World(retry=RetryPolicy(max_same_target=1))
+    world.script(A, r.error(429, headers={"Retry-After": "200"}))
+    world.ask(timeouts=Timeouts(total=2))
+    world.script(B, after(8, r.error(500)))
+    told = world.ask(fallback_models=[B], timeouts=Timeouts(total=60))
+    assert told.attempts == [f"{B} 500 server_error"]
+    assert [skip.model for skip in told.route.skipped].count(A) == 1
+
+
+class Wavering(MemoryStore):
+    """Refuses one model, and says each time that there is room now."""
+
+    asked = 0
+
+    def admit(self, charges: Sequence[Charge], lease: float, owner: str = "") -> Counting[Grant | Denial]:
+        made = yield from super().admit(charges, lease, owner)
+        if not any(A in charge.name for charge in charges):
+            return made
+        self.asked += 1
+        assert self.asked < 10
+        return Denial(charges[0], 0.0)
+
+
+def test_nobody_goes_round_in_circles() -> None:
+    runtime = VirtualRuntime()
+    store = Wavering(runtime)
+    world = World(runtime=runtime, store=store, limits={f"model:{A}": Limits(requests_per_minute=9)})
+    world.script(B, r.error(400, message=f"{B} is not a valid model id"))
+    told = world.ask(fallback_models=[B])
+    assert told.attempts == [f"{B} 400 model_not_found"]
+    assert store.asked == 2
+
+
+class Twice(MemoryStore):
+    """Refuses one model twice, each time for five seconds; another one rests from then on as long."""
+
+    world: World
+    asked = 0
+
+    def admit(self, charges: Sequence[Charge], lease: float, owner: str = "") -> Counting[Grant | Denial]:
+        made = yield from super().admit(charges, lease, owner)
+        self.asked += 1
+        if self.asked > 2:
+            return made
+        router = self.world.router
+        router.health.cool(target(B), router.access[HOST].keys[0], classify(Signal(status=429, headers=FIVE)), 429)
+        return Denial(charges[0], 5.0)
+
+
+def test_after_each_wait_it_is_asked_again() -> None:
+    runtime = VirtualRuntime()
+    store = Twice(runtime)
+    world = store.world = World(runtime=runtime, store=store, limits={f"model:{A}": Limits(requests_per_minute=9)})
+    told = world.ask(fallback_models=[B])
+    assert told.attempts == [f"{A} 200 ok"]
+    assert told.waits == [5.25, 5.25]
+
+
+def test_nor_after_a_wait() -> None:
+    """What refuses then need not be what was waited for."""
+    world = World(limits={f"model:{A}": Limits(requests_per_day=1)})
+    world.script(A, r.error(429, headers={"Retry-After": "5"}))
+    world.ask(timeouts=Timeouts(total=2))
+    told = world.ask()
+    assert (told.gives, told.waits) == ("LimitExceededError", [5.25])
+
+
+def test_prices_are_read_before_a_key_is_chosen() -> None:
+    """What is known of keys and breakers must not grow old meanwhile."""
+    world = World(api_key=[KEY, KEY + "2"], budget=Budget(5))
+    (first, _) = keys = world.router.access[HOST].keys
+    revoked = classify(Signal(status=401))
+    loads: list[list[int]] = []
+
+    def meanwhile() -> None:
+        loads.append([key.in_flight for key in keys])
+        world.router.health.cool(target(A), first, revoked, 401)
+
+    world.gateway.catalog = doing(meanwhile, r.json_body({"data": [entry(A)]}))
+    told = world.ask()
+    assert told.error is None
+    assert loads == [[0, 0]]
+    assert world.gateway.chat_requests[-1].header("authorization") == f"Bearer {KEY}2"
 
 
 def test_with_more_than_a_second_left_another_attempt_makes_sense() -> None:

@@ -22,6 +22,7 @@ from routerkit import (
     ProtocolError,
     RateLimitError,
     RouterKitError,
+    __version__,
 )
 from routerkit.core.key_info import parse_key_info, read_key_info
 from routerkit.gateways import OPENROUTER
@@ -320,6 +321,13 @@ def test_json_is_asked_for() -> None:
     world = World()
     world.ask()
     assert {request.header("accept") for request in world.virtual.requests} == {"application/json"}
+
+
+def test_who_asks_is_told() -> None:
+    """And not a word of the HTTP library's instead."""
+    world = World()
+    world.ask()
+    assert {request.header("user-agent") for request in world.virtual.requests} == {f"routerkit/{__version__}"}
 
 
 def test_when_to_come_back_may_be_a_date() -> None:

@@ -7,18 +7,23 @@ from typing import Any
 
 import pytest
 
+from routerkit.core.effects import Failure, TransportFailure
 from routerkit.core.health import Admission
 from routerkit.core.keys import Key, by_load, ring
 from routerkit.errors import AuthenticationError, InternalServerError, InvalidRequestError, PaymentRequiredError
 from routerkit.gateways import OPENROUTER
+from routerkit.testing import network_fault
 from routerkit.testing import replies as r
 from routerkit.types.gateway import Gateway
 from routerkit.types.policy import RetryPolicy, Timeouts
 from routerkit.types.secret import Secret
-from tests.support.core import HOST, A, B, World, asking, target
+from routerkit.types.verdict import Sent
+from tests.support.core import HOST, A, B, World, asking, doing, target
 
 ONE, TWO, THREE = "sk-one-1234567890", "sk-two-1234567890", "sk-three-1234567890"
 NAMES = {key: f"…{Secret(key).fingerprint}" for key in (ONE, TWO, THREE)}
+
+RESERVED = {"error": {"code": 402, "metadata": {"limit_source": "openrouter_in_flight_budget"}}}
 
 
 def keyed(*keys: str, **settings: Any) -> World:
@@ -192,12 +197,67 @@ def test_free_models_that_are_used_up_with_one_key_are_asked_with_the_other() ->
 
 def test_a_call_does_not_go_round_in_circles_over_its_keys() -> None:
     """The refusal leaves no cooldown: the gateway says that credit is reserved, and not for how long."""
-    world = keyed(ONE, TWO, THREE)
-    reserved = {"error": {"code": 402, "metadata": {"limit_source": "openrouter_in_flight_budget"}}}
-    world.gateway.default = r.json_body(reserved, 402)
+    world = keyed(ONE, TWO, THREE, retry=RetryPolicy(max_attempts=10))
+    world.gateway.default = r.json_body(RESERVED, 402)
     told = world.ask()
-    assert told.attempts == [f"{A} 402 in_flight_budget"] * 3
-    assert used(world) == [ONE, TWO, THREE]
+    assert told.attempts == [f"{A} 402 in_flight_budget"] * 4
+    assert used(world) == [ONE, TWO, THREE, ONE]
+    assert len(told.waits) == 1, "each key once, and one more time after a wait"
+
+
+@pytest.mark.parametrize("refusal", [r.json_body(RESERVED, 402), r.error(429)])
+def test_a_connection_that_was_closed_leads_back_to_no_key_that_was_refused(refusal: r.Reply) -> None:
+    world = keyed()
+    stale = network_fault(TransportFailure(Failure.DISCONNECTED, Sent.MAYBE, reused=True))
+    world.script(A, refusal, stale, r.completion("Fine"))
+    told = world.ask()
+    assert (told.gives, told.waits) == ("Fine", [])
+    assert used(world) == [ONE, TWO, TWO]
+
+
+def test_the_one_probe_that_a_call_has_goes_on_with_the_next_key() -> None:
+    world = keyed()
+    world.trip(A)
+    world.script(A, r.error(401), r.completion("Fine"))
+    told = world.ask()
+    assert told.attempts == [f"{A} 401 authentication", f"{A} 200 ok"]
+    assert used(world) == [ONE, TWO]
+
+
+def test_unless_somebody_else_has_it_by_then() -> None:
+    world = keyed()
+    world.trip(A)
+    breaker = world.router.health.breaker(HOST, A)
+    others = doing(lambda: breaker.force_open(world.runtime.now), r.error(401))
+    world.script(A, others, r.completion("Fine"))
+    assert world.ask().attempts == [f"{A} 401 authentication"]
+
+
+@pytest.mark.parametrize("keys", [(ONE,), (ONE, TWO), (ONE, TWO, THREE)])
+def test_a_call_with_many_keys_has_as_much_patience_as_with_one(keys: tuple[str, ...]) -> None:
+    world = keyed(*keys)
+    world.script(A, *[r.error(429, headers={"Retry-After": "30"}) for _ in keys], r.completion("Fine"))
+    told = world.ask()
+    assert told.attempts == [f"{A} 429 rate_limited"] * len(keys) + [f"{A} 200 ok"]
+    assert told.waits == [30.5]
+    assert used(world) == [*keys, ONE]
+
+
+@pytest.mark.parametrize(("first", "second"), [("5", "500"), ("500", "5")])
+def test_it_waits_for_the_key_that_is_back_first(first: str, second: str) -> None:
+    world = keyed()
+    hints = [r.error(429, headers={"Retry-After": seconds}) for seconds in (first, second)]
+    world.script(A, *hints, r.completion("Fine"))
+    told = world.ask()
+    assert (told.gives, told.waits) == ("Fine", [5.25])
+    assert used(world) == [ONE, TWO, ONE if first == "5" else TWO]
+
+
+def test_a_key_without_a_time_to_come_back_shortens_no_wait() -> None:
+    world = keyed()
+    world.script(A, r.json_body(RESERVED, 402), r.json_body(RESERVED, 402, {"Retry-After": "30"}), r.completion("Fine"))
+    told = world.ask()
+    assert (told.gives, told.waits) == ("Fine", [30.5])
 
 
 def test_each_model_may_be_asked_with_each_key() -> None:
@@ -334,7 +394,8 @@ def test_the_first_gateway_that_tells_is_asked_about_its_first_key() -> None:
 
 
 def test_which_key_is_said_by_its_fingerprint() -> None:
-    assert info(telling(), key=Secret(THREE).fingerprint).fingerprint == Secret(THREE).fingerprint
+    for name in (NAMES[THREE], NAMES[THREE][1:]):  # as cooldowns show it, and bare
+        assert info(telling(), key=name).fingerprint == Secret(THREE).fingerprint
 
 
 @pytest.mark.parametrize(
@@ -342,10 +403,15 @@ def test_which_key_is_said_by_its_fingerprint() -> None:
     [
         ({"gateway": "elsewhere"}, "gateway='elsewhere': not among silent, telling"),
         ({"gateway": "silent"}, "gateway='silent': it tells nothing about keys"),
-        ({"key": "abcdef"}, "the key of telling: none has the fingerprint 'abcdef'"),
+        ({"gateway": ["silent"]}, "gateway=a list: not among silent, telling"),
+        ({"key": 5}, "key=5: must be the fingerprint of a key"),
+        (
+            {"key": "abcdef"},
+            f"the key of telling: key= is the fingerprint of none; there are {NAMES[TWO][1:]}, {NAMES[THREE][1:]}",
+        ),
     ],
 )
-def test_keys_of_which_nothing_is_told(which: dict[str, str], told: str) -> None:
+def test_keys_of_which_nothing_is_told(which: dict[str, Any], told: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         info(telling(), **which)
     assert str(caught.value).startswith(told)

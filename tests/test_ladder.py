@@ -118,6 +118,43 @@ def test_a_call_that_is_dropped_takes_no_lock() -> None:
 # --- another attempt ---
 
 
+def in_flight(seconds: str | None = None) -> r.Reply:
+    reserved = {"error": {"metadata": {"limit_source": "openrouter_in_flight_budget"}}}
+    return r.json_body(reserved, 402, {} if seconds is None else {"Retry-After": seconds})
+
+
+def two_gateways(first: r.Reply, second: r.Reply) -> World:
+    world = World(gateways=[FIRST, SECOND], api_key={"first": KEY, "second": KEY + "2"})
+    world.gateway.at(FIRST.base_url).default = first
+    world.gateway.at(SECOND.base_url).default = second
+    return world
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("seconds", ["5", "50", "500", None])
+def test_while_credit_is_reserved_another_gateway_is_asked_at_once(seconds: str | None, stream: bool) -> None:
+    world = two_gateways(in_flight(seconds), r.completion("Fine"))
+    told = world.ask(fallback_models=[B], stream=stream)
+    assert [str(attempt.target) for attempt in told.route.attempts] == [f"{A} on first", f"{A} on second"]
+    assert (told.gives, told.waits) == ("Fine", [])
+
+
+def test_when_no_other_gateway_is_left_it_is_waited_for() -> None:
+    world = two_gateways(in_flight("5"), r.completion("Fine"))
+    world.router.health.breaker("second").force_open(world.runtime.now)
+    told = world.ask(fallback_models=[B])
+    assert told.attempts == [f"{A} 402 in_flight_budget"] * 2
+    assert told.waits == [5.25]
+    assert told.skipped == {A: "the breaker of gateway second is open", B: "the breaker of gateway second is open"}
+
+
+def test_the_last_gateway_of_which_credit_is_reserved_is_waited_for() -> None:
+    world = two_gateways(in_flight("50"), in_flight("5"))
+    told = world.ask()
+    assert [attempt.gateway for attempt in told.route.attempts] == ["first", "second", "second"]
+    assert told.waits == [5.25]
+
+
 def test_an_idle_connection_that_was_closed_costs_one_attempt_less_and_no_more() -> None:
     world = World(retry=RetryPolicy(max_attempts=2))
     world.script(A, r.stale_keepalive(), r.error(500))
@@ -242,11 +279,19 @@ def test_models_of_which_none_may_be_asked(count: int, more: list[str]) -> None:
     told = world.ask(model=None, fallback_models=None)
     assert isinstance(told.error, NoEligibleModelError)
     title, *lines = str(told.error).split("\n")
-    assert title == "no model may be asked; name one with model=, or see allow_any_price=:"
+    assert title == "no model may be asked; name another with model=, or see allow_any_price=:"
     skipped = told.route.skipped
     assert lines == [*(f"  {skip.target}: {skip.reason}" for skip in skipped[:20]), *more]
     assert len(skipped) == count
     assert told.error.plan == Plan((), skipped)
+
+
+def test_where_no_price_is_the_reason_none_is_spoken_of() -> None:
+    world = World()
+    world.catalog(r.catalog_model("x/text", pricing={"prompt": "0", "completion": "0"}))
+    told = world.ask(model=None, fallback_models=None, modalities=["video"])
+    assert isinstance(told.error, NoEligibleModelError)
+    assert str(told.error).split("\n")[0] == "no model may be asked; name another with model=:"
 
 
 def test_models_that_all_refuse() -> None:

@@ -105,7 +105,7 @@ def test_after_a_pause_what_was_refused_is_asked_for_again() -> None:
     assert world.ask(timeouts=Timeouts(total=2)).attempts == [f"{A} 429 rate_limited"]
     told = world.ask(model=B, fallback_models=[A])
     assert told.skipped[B].startswith("30 requests a minute of gateway")
-    assert (told.attempts, len(told.waits)) == ([f"{A} 200 ok"], 1)
+    assert (told.attempts, len(told.waits)) == ([f"{B} 200 ok"], 1), "it was asked for first, and there is room again"
 
 
 def test_catalogues_are_asked_for_prices_once_in_a_call() -> None:

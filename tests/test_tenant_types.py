@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import pickle
 from collections import UserList
@@ -12,9 +13,11 @@ from typing import Any
 import attrs
 import pytest
 
-from routerkit.errors import ConfigurationError
+from routerkit import AsyncClient, Client
+from routerkit.errors import ConfigurationError, InvalidRequestError
+from routerkit.testing import ScriptedTransport
 from routerkit.types.limits import ON_UNKNOWN_PRICE, PERIODS, Budget, Limits
-from routerkit.types.secret import RedactedStr, Secret, keys_from_text, keys_of
+from routerkit.types.secret import RedactedStr, Secret, keys_from_text, keys_of, shown
 from routerkit.types.tenant import Tenant
 from tests.security.canaries import KEY, leaks, said_by, shown_by
 
@@ -60,8 +63,10 @@ def test_keys(given: Any, read: Any) -> None:
         ((), "api_key: holds no key"),
         ({}, "api_key: the dict is empty"),
         ("", "api_key: not a valid API key"),
-        ("short", "api_key: not a valid API key"),
-        ([ONE, "short"], r"api_key\[1\]: not a valid API key"),
+        (" ", "api_key: not a valid API key"),
+        (f'"{ONE}"', "api_key: not a valid API key: it has quotes around it"),
+        (f"{ONE}'", "api_key: not a valid API key: it has quotes around it"),
+        ([ONE, "é"], r"api_key\[1\]: not a valid API key"),
         ([ONE, None], r"api_key\[1\]: must be a string, not NoneType"),
         ([[ONE]], r"api_key\[0\]: must be a string, not list"),
         ({"openrouter": []}, r"api_key\['openrouter'\]: holds no key"),
@@ -95,8 +100,8 @@ def test_keys_between_commas(text: str, read: list[str]) -> None:
     [
         ("", "OPENROUTER_API_KEYS: holds no key"),
         (" , ,", "OPENROUTER_API_KEYS: holds no key"),
-        ("short", "OPENROUTER_API_KEYS: not a valid API key"),
-        (f"{ONE},short", r"OPENROUTER_API_KEYS\[1\]: not a valid API key"),
+        ("é", "OPENROUTER_API_KEYS: not a valid API key"),
+        (f"{ONE},é", r"OPENROUTER_API_KEYS\[1\]: not a valid API key"),
         (f"{ONE} {TWO}", "OPENROUTER_API_KEYS: not a valid API key"),
     ],
 )
@@ -128,7 +133,7 @@ def test_keys_that_cannot_be_read_are_not_shown(name: str) -> None:
     assert leaks([*said_by(caught.value), *shown_by(caught.value)]) == []
 
 
-@pytest.mark.parametrize("end", [",short", "é", " 1", f" {ONE},{TWO}"])
+@pytest.mark.parametrize("end", [",1 2", "é", " 1", f" {ONE},{TWO}"])
 def test_keys_between_commas_that_cannot_be_read_are_not_shown(end: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         keys_from_text(KEY + end, "OPENROUTER_API_KEYS")
@@ -208,12 +213,57 @@ def test_a_tenant_shows_no_key_and_does_not_travel() -> None:
             carry(tenant)
 
 
+@pytest.mark.parametrize("make", [Client, AsyncClient])
+def test_a_key_under_a_wrong_name_is_not_shown(make: Any) -> None:
+    with pytest.raises(TypeError, match=r"'apikey'; did you mean api_key=\?$") as caught:
+        make(apikey=KEY)
+    assert leaks([*said_by(caught.value), *shown_by(caught.value)]) == []
+    with pytest.raises(TypeError, match=r"'model'; did you mean default_model=\?$"):
+        make(model="a/one")
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'colour'$"):
+        make(colour=1)
+
+
+@pytest.mark.parametrize("make", [Client, AsyncClient])
+def test_a_key_for_a_client_of_other_options_is_not_shown(make: Any) -> None:
+    client = make(dev_mode=True)
+    with pytest.raises(ConfigurationError, match=r"with_options\(api_key=…\)") as caught:
+        client.with_options(api_key=KEY)
+    assert leaks([*said_by(caught.value), *shown_by(caught.value)]) == []
+
+
+def test_what_errors_show_of_a_value() -> None:
+    assert [shown(each) for each in (None, 5, 0.5, True, 10**50)] == ["None", "5", "0.5", "True", f"{10**50}"]
+    assert [shown(each) for each in ("word", "sk-1", "x" * 21, [KEY], 10**100, -(10**5000))] == [
+        "'word'",
+        "…",
+        "…",
+        "a list",
+        "…",
+        "…",
+    ]
+
+
+def test_a_key_given_in_place_of_its_fingerprint_is_not_shown() -> None:
+    client = Client(gateway="openrouter", api_key=KEY, transport=ScriptedTransport())
+    with pytest.raises(InvalidRequestError, match="key= is the fingerprint of none") as caught:
+        client.key_info(key=KEY)
+    assert leaks([*said_by(caught.value), *shown_by(caught.value)]) == []
+    other = AsyncClient(gateway="openrouter", api_key=KEY, transport=ScriptedTransport())
+    with pytest.raises(InvalidRequestError, match="key= is the fingerprint of none") as caught:
+        asyncio.run(other.key_info(key=KEY))
+    assert leaks([*said_by(caught.value), *shown_by(caught.value)]) == []
+
+
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a model": (
         {"name": "acme", "api_key": KEY, "default_model": "a b"},
-        r"Tenant\('acme'\): model='a b': not a model id",
+        r"Tenant\('acme'\): default_model='a b': not a model id",
     ),
-    "a fallback": ({"name": "acme", "api_key": KEY, "fallback_models": ["a b"]}, r"Tenant\('acme'\): model='a b'"),
+    "a fallback": (
+        {"name": "acme", "api_key": KEY, "fallback_models": ["a b"]},
+        r"Tenant\('acme'\): fallback_models='a b'",
+    ),
     "a string of fallbacks": (
         {"name": "acme", "api_key": KEY, "fallback_models": "a/one"},
         r"Tenant\('acme'\): fallback_models='a/one': must be a list",

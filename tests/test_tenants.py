@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from routerkit import AsyncClient, Client, ConfigurationError, InvalidRequestError
-from routerkit.config import settings_from
+from routerkit.config import changed, settings_from
 from routerkit.core.router import Router
 from routerkit.tenancy import settings_for
 from routerkit.testing import ScriptedTransport, VirtualRuntime
@@ -168,6 +168,16 @@ def test_a_tenant_with_keys_for_one_gateway_is_asked_there_only() -> None:
     assert [gateway.name for gateway in settings_for(settings, "both").gateways] == ["openrouter", "infron"]
 
 
+def test_of_the_gateway_that_is_left_each_tenant_has_its_own_keys() -> None:
+    tenants = [Tenant("acme", ACME), Tenant("globex", {"infron": GLOBEX})]
+    both_of_them = settings(gateways=["openrouter", "infron"], tenants=[*tenants, Tenant("both", {"infron": ACME})])
+    infron = changed(both_of_them, {"gateway": "infron"})
+    assert [*settings_for(infron, "globex").keys] == [*settings_for(infron, "both").keys] == ["infron"]
+    with pytest.raises(ConfigurationError, match=r"^tenant 'acme': has no key for infron$"):
+        settings_for(infron, "acme")
+    assert [*settings_for(changed(both_of_them, {"gateway": "openrouter"}), "acme").keys] == ["openrouter"]
+
+
 def test_where_no_key_is_needed_every_tenant_is_asked() -> None:
     near, open_one = (
         Gateway(name="near", base_url="http://127.0.0.1:1/v1", key_required=True),
@@ -274,6 +284,42 @@ def test_tenants_of_two_gateways_are_one() -> None:
     assert revealed(shared.tenants["acme"]) == {"openrouter": [ACME], "infron": [GLOBEX]}
 
 
+def test_a_gateway_that_is_switched_off_takes_its_keys_away_and_nothing_else() -> None:
+    environment = {
+        "OPENROUTER_ENABLED": "false",
+        "OPENROUTER_TENANT_ACME_API_KEY": ACME,
+        "OPENROUTER_TENANT_ACME_DEFAULT_MODEL": "a/one",
+        "OPENROUTER_TENANT_ACME_REQUESTS_PER_MINUTE": "60",
+        "OPENROUTER_TENANT_ACME_BUDGET": "5",
+        "OPENROUTER_TENANT_GONE_API_KEY": GLOBEX,
+        "INFRON_TENANT_ACME_API_KEY": GLOBEX,
+    }
+    shared = settings(environment, gateways=["openrouter", "infron"])
+    (acme,) = shared.tenants.values()
+    assert revealed(acme) == {"infron": [GLOBEX]}
+    assert (acme.default_model, acme.limits, acme.budget) == ("a/one", Limits(60), Budget(5))
+    given = settings(environment, gateways=["openrouter", "infron"], tenants=[Tenant("acme", {"openrouter": ACME})])
+    assert given.tenants["acme"] == acme
+
+
+def test_of_two_prefixes_that_serve_a_gateway_the_first_that_is_set_has_its_key() -> None:
+    environment = {
+        "ONEROUTER_TENANT_ACME_API_KEY": GLOBEX,
+        "ONEROUTER_TENANT_ACME_API_KEYS": f"{GLOBEX}-2",
+        "INFRON_TENANT_ACME_API_KEY": ACME,
+    }
+    assert revealed(settings(environment).tenants["acme"]) == {"infron": [ACME, f"{GLOBEX}-2"]}
+    both = settings(environment, gateways=["infron", "onerouter"]).tenants["acme"]
+    assert revealed(both) == {"infron": [ACME, f"{GLOBEX}-2"], "onerouter": [GLOBEX, f"{GLOBEX}-2"]}
+
+
+def test_keys_for_gateways_that_an_argument_leaves_open_are_the_environments() -> None:
+    """As those of the client itself are."""
+    environment = {"OPENROUTER_TENANT_ACME_API_KEY": "sk-not-this-1234567", "INFRON_TENANT_ACME_API_KEY": GLOBEX}
+    shared = settings(environment, gateways=["openrouter", "infron"], tenants=[Tenant("acme", ACME)])
+    assert revealed(shared.tenants["acme"]) == {"openrouter": [ACME], "infron": [GLOBEX]}
+
+
 def test_arguments_win_over_the_environment() -> None:
     shared = settings(ENVIRONMENT, tenants=[Tenant("acme", default_model="x/mine"), Tenant("new", GLOBEX)])
     assert [*shared.tenants] == ["acme", "new"]
@@ -329,9 +375,53 @@ def test_the_error_that_names_a_variable_names_one_that_can_be() -> None:
         settings(tenants=[Tenant("big-corp")])
 
 
+# --- keys that are none ---
+
+SHORT = "not a valid API key of OpenRouter: it must have 8 characters at least (Secret(…"
+
+
+@pytest.mark.parametrize(
+    ("environment", "options", "told"),
+    [
+        ({}, {"api_key": "sk-1234"}, "api_key"),
+        ({}, {"api_key": {"openrouter": [ACME, "1234567"]}}, "api_key"),
+        ({"OPENROUTER_API_KEYS": f"{ACME},test"}, {}, "OPENROUTER_API_KEYS"),
+        ({"OPENROUTER_TENANT_A_API_KEYS": f"{ACME},test"}, {}, "OPENROUTER_TENANT_A_API_KEYS"),
+        ({}, {"tenants": [Tenant("a", "test")]}, "tenant 'a'"),
+    ],
+)
+def test_a_key_that_was_cut_off_is_refused_where_one_is_needed(
+    environment: dict[str, str], options: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        settings(environment, **options)
+    assert str(caught.value).startswith(f"{told}: {SHORT}")
+    assert "test" not in str(caught.value)
+
+
+@pytest.mark.parametrize("where", [{"base_url": "http://127.0.0.1:1/v1"}, {"base_url": "https://llm.example.com/v1"}])
+def test_where_none_is_asked_for_any_word_will_do(where: dict[str, str]) -> None:
+    for word in ("k", "test", "EMPTY", "sk-1234"):
+        key = settings(api_key=word, **where).api_key
+        assert key is not None
+        assert key.reveal() == word
+        (keys,) = settings_for(settings(tenants=[Tenant("a", word)], **where), "a").keys.values()
+        assert keys[0].reveal() == word
+    assert settings(api_key="test", dev_mode=True).api_key is not None
+
+
+def test_tenants_that_use_the_same_word_share_no_bill(caplog: pytest.LogCaptureFixture) -> None:
+    settings(tenants=[Tenant("a", "test"), Tenant("b", "test")], base_url="http://127.0.0.1:1/v1")
+    assert caplog.messages == []
+
+
+# --- what cannot be read ---
+
+
 @pytest.mark.parametrize(
     ("variable", "text", "told"),
     [
+        (f"OPENROUTER_TENANT_{'X' * 65}_API_KEY", ACME, f"OPENROUTER_TENANT_{'X' * 65}_API_KEY: is none of"),
         ("OPENROUTER_TENANT_ACME_KEY", ACME, "OPENROUTER_TENANT_ACME_KEY: is none of OPENROUTER_TENANT_<NAME>_API_KEY"),
         ("OPENROUTER_TENANT_acme_API_KEY", ACME, "OPENROUTER_TENANT_acme_API_KEY: is none of"),
         ("OPENROUTER_TENANT__API_KEY", ACME, "OPENROUTER_TENANT__API_KEY: is none of"),
@@ -339,14 +429,15 @@ def test_the_error_that_names_a_variable_names_one_that_can_be() -> None:
         ("OPENROUTER_TENANT_A__B_API_KEY", ACME, "OPENROUTER_TENANT_A__B_API_KEY: is none of"),
         ("OPENROUTER_TENANT_ÄÖ_API_KEY", ACME, "OPENROUTER_TENANT_ÄÖ_API_KEY: is none of"),
         ("OPENROUTER_TENANT_ACME_API_KEY", "short", "OPENROUTER_TENANT_ACME_API_KEY: not a valid API key"),
-        ("OPENROUTER_TENANT_ACME_API_KEYS", f"{ACME},short", "OPENROUTER_TENANT_ACME_API_KEYS[1]: not a valid API key"),
+        ("OPENROUTER_TENANT_ACME_API_KEYS", f"{ACME},short", "OPENROUTER_TENANT_ACME_API_KEYS: not a valid API key"),
+        ("OPENROUTER_TENANT_ACME_API_KEYS", f"{ACME},é", "OPENROUTER_TENANT_ACME_API_KEYS[1]: not a valid API key"),
         ("OPENROUTER_TENANT_ACME_DEFAULT_MODEL", "a b", "OPENROUTER_TENANT_ACME_DEFAULT_MODEL: model='a b'"),
         ("OPENROUTER_TENANT_ACME_REQUESTS_PER_MINUTE", "0", "OPENROUTER_TENANT_ACME_REQUESTS_PER_MINUTE='0': must be"),
         ("OPENROUTER_TENANT_ACME_TOKENS_PER_MINUTE", "1.5", "OPENROUTER_TENANT_ACME_TOKENS_PER_MINUTE='1.5': must be"),
         ("OPENROUTER_TENANT_ACME_REQUESTS_PER_DAY", "-1", "OPENROUTER_TENANT_ACME_REQUESTS_PER_DAY='-1': must be"),
         ("OPENROUTER_TENANT_ACME_CONCURRENCY", "many", "OPENROUTER_TENANT_ACME_CONCURRENCY='many': must be"),
         ("OPENROUTER_TENANT_ACME_BUDGET", "5/week", "OPENROUTER_TENANT_ACME_BUDGET='5/week': must be US dollars"),
-        ("OPENROUTER_TENANT_ACME_FALLBACK_MODELS", "a,b c", "OPENROUTER_TENANT_ACME_FALLBACK_MODELS: model='b c'"),
+        ("OPENROUTER_TENANT_ACME_FALLBACK_MODELS", "a,b c", "OPENROUTER_TENANT_ACME_FALLBACK_MODELS"),
     ],
 )
 def test_variables_that_cannot_be_read_are_named(variable: str, text: str, told: str) -> None:

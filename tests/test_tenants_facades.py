@@ -5,6 +5,7 @@ The rules themselves are tested in `tests/test_tenants.py`, on the core and in m
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -171,6 +172,30 @@ def test_no_call_is_nobodys(facade: Facade, server: FaultServer) -> None:
         with pytest.raises(ConfigurationError, match="no such tenant"):
             caller.tenant("umbrella")
     assert server.requests == []
+
+
+def test_what_is_told_of_health_can_be_sent_as_json(facade: Facade, server: FaultServer) -> None:
+    server.default = refusing(ACME, r.error(401))
+    with facade(**shared(server)) as caller:
+        outcome_of(caller.tenant("acme"))
+        told = json.loads(json.dumps(caller.client.health().to_dict()))
+        assert told.keys() == {"breakers", "cooldowns", "store", "store_lost"}
+        (seconds,) = told["cooldowns"].values()
+        assert 50 < seconds <= 60
+
+
+def test_once_the_client_is_closed_nobody_is_asked(facade: Facade, server: FaultServer) -> None:
+    with facade(**shared(server)) as caller:
+        acme, _ = both(caller)
+        acme.complete()
+        closing = caller.client.close()
+        if isinstance(caller, AsyncCaller):
+            caller.run(closing)  # type: ignore[arg-type]  # that of an AsyncClient
+        for each in (acme, acme.with_options(timeout=5)):
+            for call in (each.complete, each.models, each.explain, each.key_info):
+                with pytest.raises(ConfigurationError, match="this client is closed"):
+                    call()
+    assert len(server.requests) == 1
 
 
 # --- two gateways ---

@@ -128,7 +128,7 @@ class Breaker:
         once it is older than ``slow_first_token``.
         """
         if self.state is BreakerState.CLOSED:
-            if self._waiting:
+            if self._waiting and any(self._hangs(permit, now) for permit in self._waiting):
                 self._judge(now)
         elif self.state is BreakerState.OPEN and not self._forced and now >= self.open_until:
             self._enter(BreakerState.HALF_OPEN, now)
@@ -276,7 +276,7 @@ class Breaker:
         while self._samples and self._samples[0][0] <= now - policy.window_seconds:
             self._samples.popleft()
         self._waiting = {permit for permit in self._waiting if permit.started > now - policy.window_seconds}
-        hanging = sum(permit.started <= now - policy.slow_first_token for permit in self._waiting)
+        hanging = sum(self._hangs(permit, now) for permit in self._waiting)
         hanging = min(hanging, policy.window)
         # They push the oldest samples out, as they will when they end.
         recent = [sample for _, sample in self._samples][max(0, len(self._samples) + hanging - policy.window) :]
@@ -287,6 +287,10 @@ class Breaker:
         slow = failed + hanging + recent.count(Sample.SLOW)
         if failed >= policy.failure_rate * seen or slow >= policy.slow_rate * seen:
             self._enter(BreakerState.OPEN, now)
+
+    def _hangs(self, permit: Permit, now: float) -> bool:
+        """Whether a stream has brought nothing for longer than a healthy one does."""
+        return permit.started <= now - self._policy.slow_first_token
 
     def _enter(self, state: BreakerState, now: float, *, told_until: float | None = None) -> None:
         """``told_until``: until when it is open by another process's word, or that it closes by one."""

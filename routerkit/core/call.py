@@ -40,6 +40,7 @@ from routerkit.core.ladder import pursue
 from routerkit.core.ledger import Ledger
 from routerkit.core.limits import Denial
 from routerkit.core.needs import needs_of
+from routerkit.core.plan import known_at
 from routerkit.core.pricing import cost_of
 from routerkit.core.quotas import Quotas
 from routerkit.core.refusals import reason_of, refused_error
@@ -65,6 +66,9 @@ _USAGE = b',"usage":{"include":true}'
 
 _FINAL = frozenset({Failure.CONNECT_TIMEOUT, Failure.TLS_VERIFY, Failure.ADDRESS, Failure.LOCAL})
 """Failures to connect that a second try would only repeat, or that have used up the time there was for connecting."""
+
+_ONE_MODELS = (Blame.MODEL, Blame.TENANT)
+"""Blames that name a single model."""
 
 
 class Accountable(Protocol):
@@ -184,6 +188,8 @@ class Call:
     def http_request(self, trial: Trial) -> HttpRequest:
         target, request = trial.candidate.target, self.request
         access = self.router.access[target.gateway]
+        if request.models:
+            request = request.handing_over(known_at(self.router.settings, target.gateway, request.models))
         headers = merged(access.headers, request.headers) if request.headers else access.headers
         usage = _USAGE if access.gateway.usage_parameter and "usage" not in request.params else b""
         body = request.body(target.model, usage)
@@ -218,6 +224,8 @@ class Call:
     def conclude(self, trial: Trial, signal: Signal, detail: str = "") -> Step[Verdict]:
         """Settle an attempt that gave no answer: breaker, limits, cooldown, account, observers."""
         verdict = classify(signal)
+        if verdict.blame in _ONE_MODELS and "models" in self.request.params:  # nobody knows of which of them it speaks
+            verdict = attrs.evolve(verdict, blame=Blame.NOBODY, sample=Sample.NEUTRAL, cooldown=0.0)
         trial.admission.settle(verdict.sample, verdict.blame)
         hold = trial.admission.hold
         if hold is not None:
@@ -292,7 +300,7 @@ class Call:
         router, stream = self.router, self.request.stream
         router.accounts.record(router.settings.tenant, route, error, stream, self.usage, cost)
         if router.observed():
-            yield from router.report(CallFinished(route, error, stream))
+            yield from router.report(CallFinished(route, error, stream, router.settings.tenant))
 
 
 def merged(ours: Mapping[str, str], theirs: Mapping[str, str]) -> dict[str, str]:

@@ -7,7 +7,7 @@ waits for it. When nothing at all may be tried, a panic probe or a short wait is
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -74,14 +74,21 @@ class Itinerary:
         self._deadline = deadline
         chosen = router.named(request)
         ledger.skipped.extend(chosen.skipped)
+        ledger.planned = chosen.targets
         self._chosen = chosen
+        self._planned: Sequence[Candidate] = chosen.targets
+        """As planned, whatever strategies made of it."""
         self._remaining = deque(chosen.targets)
         self._refused: list[tuple[Candidate, Refusal]] = []
+        self._returned: set[Target] = set()
+        """Those of them that had another turn."""
         self._conditions: list[tuple[Condition, Target]] = []
         self._drawn = not router.draws(request)
         """Whether the catalogue had its turn."""
         self._used: dict[Target, list[Key]] = {}
         """Keys that were refused."""
+        self._switched: list[Target] = []
+        """A target for each attempt with another key."""
         self._closed: dict[str, str] = {}
         """Gateways that are not asked again, and why."""
         self._strategy: Strategy | None = router.strategy
@@ -91,10 +98,12 @@ class Itinerary:
         self.demand = Demand(request)
         quotas = router.quotas
         self._reservations = (
-            Reservations(router, quotas, self.demand, ledger, self._read_catalogs)
+            Reservations(router, quotas, self.demand, ledger, self._read_prices)
             if quotas is not None and quotas.attempts
             else None
         )
+        self._unpriced = quotas is not None and bool(quotas.purses)
+        """Whether prices are needed and were not asked for yet."""
         self._free = self._reservations is None and router.fleet is None
         """Whether nobody but health has to allow an attempt."""
         self._waited_for: list[Candidate] = []
@@ -127,30 +136,53 @@ class Itinerary:
         """An attempt failed: what comes now is the fallback strategy's to order, if there is one."""
         strategy, self._fallback = self._fallback, None
         if strategy is not None:
+            left = {candidate.target for candidate in self._remaining}
+            self._arrange([candidate for candidate in self._planned if candidate.target in left])
             self._strategy, self._ordered = strategy, False
 
     def next(self) -> Step[tuple[Candidate, Admission] | None]:
         """The next target and the leave to try it; ``None`` when no target is left."""
         while True:
             found = yield from self._next_fit()
-            if found is not None or self._ledger.attempts:
+            if found is not None:
                 return found
+            if self._ledger.attempts:
+                if not self._come_back():
+                    return None
+                continue
             probe = yield from self._panic()
             if probe is not None:
                 return probe
             if not (yield from self._sit_out()):
                 return None
 
-    def again(self, candidate: Candidate) -> Step[Admission | None]:
-        """Leave to try the same target once more."""
-        return (yield from self._once_more(candidate, self._router.access[candidate.gateway].keys))
+    def again(self, candidate: Candidate, *, unused: bool = False) -> Step[Admission | None]:
+        """Leave to try the same target once more; ``unused``: not with a key that was refused."""
+        keys = self._others(candidate) if unused else self._router.access[candidate.gateway].keys
+        return (yield from self._once_more(candidate, keys))
 
-    def with_other_key(self, candidate: Candidate, key: Key) -> Step[Admission | None]:
-        """Leave to try the same target with a key that this call has not used there: neither this one nor one before it."""
-        used = self._used.setdefault(candidate.target, [])
-        used.append(key)
-        others = [other for other in self._router.access[candidate.gateway].keys if other not in used]
-        return (yield from self._once_more(candidate, others, again=False)) if others else None
+    def with_other_key(self, candidate: Candidate, before: Admission) -> Step[Admission | None]:
+        """Leave to try the same target with a key that this call has not used there: neither the one before nor any other."""
+        self._used.setdefault(candidate.target, []).append(before.key)
+        others = self._others(candidate)
+        if not others:
+            return None
+        admission = yield from self._once_more(candidate, others, again=False)
+        if admission is None and before.probes:  # its breaker lets only this call's probe through
+            found = yield from self._probe({candidate.target: candidate}, lambda _: others)
+            admission = None if found is None else found[1]
+        if admission is not None:
+            self._switched.append(candidate.target)
+        return admission
+
+    def _others(self, candidate: Candidate) -> list[Key]:
+        """The keys with which this call was not refused there."""
+        used = self._used.get(candidate.target, ())
+        return [key for key in self._router.access[candidate.gateway].keys if key not in used]
+
+    def tries(self, target: Target) -> int:
+        """Attempts on a target; its other keys, each tried at once, are no further tries."""
+        return self._ledger.tries(target) - self._switched.count(target)
 
     def _once_more(self, candidate: Candidate, keys: Sequence[Key], *, again: bool = True) -> Step[Admission | None]:
         """Leave with one of these keys, in this call's turn: its slot went to whoever waited."""
@@ -183,7 +215,7 @@ class Itinerary:
             while self._remaining:
                 if not self._ordered and self._remaining[0].origin is not Origin.REQUESTED:
                     self._ordered = True  # not before: who names a model does not wait for what only the others need
-                    self._remaining = deque((yield from self._in_order(tuple(self._remaining))))
+                    self._arrange((yield from self._in_order(tuple(self._remaining))))
                 candidate = self._remaining.popleft()
                 reason = self._ruled_out(candidate)
                 if reason is not None:
@@ -209,6 +241,8 @@ class Itinerary:
         timeouts, health, stream = self._request.timeouts, self._router.health, self._request.stream
         lease = timeouts.first_token if stream else self._request.total
         refusals: list[Refusal] = []
+        if self._unpriced:
+            yield from self._read_prices()
         while True:
             got = health.admit(candidate.target, keys, lease=lease, stream=stream, again=again)
             if isinstance(got, Refusal):
@@ -301,6 +335,12 @@ class Itinerary:
         cheaper = failed is not None and within(model.pricing, [failed.pricing]) and model.pricing != failed.pricing
         return None if cheaper else "not known to be cheaper"
 
+    def _arrange(self, rest: Sequence[Candidate]) -> None:
+        """What is left is now this, in this order; so it stands in the call's account."""
+        self._remaining = deque(rest)
+        left = {candidate.target for candidate in rest}
+        self._ledger.planned = (*(each for each in self._ledger.planned if each.target not in left), *rest)
+
     def _in_order(self, candidates: Sequence[Candidate]) -> Step[Sequence[Candidate]]:
         strategy = self._strategy
         if strategy is None or len(candidates) < 2:
@@ -323,6 +363,12 @@ class Itinerary:
                 except (APIError, DeadlineExceededError) as error:
                     self._unreadable(plan.unreadable(access.gateway, error))
 
+    def _read_prices(self) -> Step[None]:
+        """Where budgets need them: once, and before a key is chosen, so that nothing that is known of it grows old."""
+        if self._unpriced:
+            self._unpriced = False
+            yield from self._read_catalogs()
+
     def _unreadable(self, skip: Skip) -> None:
         if skip not in self._ledger.skipped:
             self._ledger.skipped.append(skip)
@@ -334,7 +380,8 @@ class Itinerary:
         closed = router.access.keys() - set(drawn)
         rest = plan.from_catalog(router.snapshots(), self._request, named, router.runtime.wall(), closed)
         self._ordered = True
-        self._remaining.extend((yield from self._in_order(rest.targets)))
+        self._planned = (*self._planned, *rest.targets)
+        self._arrange((yield from self._in_order(rest.targets)))
         self._ledger.skipped.extend(rest.skipped)
 
     def _panic(self) -> Step[tuple[Candidate, Admission] | None]:
@@ -345,9 +392,15 @@ class Itinerary:
         }
         if not open_ones:
             return None
-        lease = self._request.timeouts.first_token
         access = self._router.access
-        found = self._router.health.panic(list(open_ones), lambda target: access[target.gateway].keys, lease=lease)
+        return (yield from self._probe(open_ones, lambda target: access[target.gateway].keys))
+
+    def _probe(
+        self, open_ones: Mapping[Target, Candidate], keys_of: Callable[[Target], Sequence[Key]]
+    ) -> Step[tuple[Candidate, Admission] | None]:
+        """One probe, to the first of these that may have one although its breaker is open."""
+        lease = self._request.timeouts.first_token
+        found = self._router.health.panic(list(open_ones), keys_of, lease=lease)
         if found is None:
             return None
         candidate, got = open_ones[found[0]], found[1]
@@ -361,8 +414,8 @@ class Itinerary:
     def _sit_out(self) -> Step[bool]:
         """Wait for the first cooldown to end, when that is soon enough; the targets that rest then have their turn again."""
         resting = [
-            (refusal.retry_at, candidate)
-            for candidate, refusal in self._refused
+            refusal.retry_at
+            for _, refusal in self._refused
             if refusal.retry_at is not None
             and refusal.cooldown is not None
             and refusal.cooldown.verdict.code in _WAITABLE
@@ -371,16 +424,25 @@ class Itinerary:
             return False
         runtime = self._router.runtime
         now = runtime.monotonic()
-        pause = spread(max(0.0, min(when for when, _ in resting) - now), runtime.random())
+        pause = spread(max(0.0, min(resting) - now), runtime.random())
         if pause > self._router.settings.retry.max_sleep or not worthwhile(self._deadline - now - pause, self._request):
             return False
         self._ledger.waits.append(Wait(pause, "every model rests"))
         yield from sleep(pause)
-        self._refused.clear()
+        self._come_back(waited=True)
+        return True
+
+    def _come_back(self, *, waited: bool = False) -> bool:
+        """Another turn for targets whose time has come since they were refused; once each, unless the call ``waited`` for it."""
+        now = self._router.runtime.monotonic()
+        due = [each for each in self._refused if each[1].gives_way <= now]
+        back = [each for each in due if waited or each[0].target not in self._returned]
         if self._reservations is not None:
             self._reservations.forget()
-        self._remaining.extend(candidate for _, candidate in resting)
-        return True
+        self._refused = [each for each in self._refused if each not in back]
+        self._returned.update(candidate.target for candidate, _ in back)
+        self._remaining.extend(candidate for candidate, _ in back)
+        return bool(back)
 
     def _skip(self, candidate: Candidate, reason: str, retry_after: float | None = None) -> None:
         self._ledger.skipped.append(Skip(candidate.target, candidate.origin, reason, retry_after))

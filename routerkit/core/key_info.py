@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+from routerkit import __version__
 from routerkit.core.effects import (
     CLOCKS,
     TOLERANCE,
@@ -87,7 +88,8 @@ class _Asking:
         if left <= TOLERANCE:
             raise self._late(path)
         url = f"{self._gateway.base_url}{path}"
-        request = HttpRequest("GET", url, {"Accept": "application/json"}, None, self._credential)
+        headers = {"Accept": "application/json", "User-Agent": f"routerkit/{__version__}"}
+        request = HttpRequest("GET", url, headers, None, self._credential)
         times = self._timeouts
         return Send(request, min(times.connect, left), min(times.first_byte, left), times.idle, left, MAX_BYTES)
 

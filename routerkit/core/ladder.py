@@ -11,6 +11,7 @@ from routerkit.core.failure import remembered_error
 from routerkit.core.health import Refusal
 from routerkit.core.hold import NOTHING
 from routerkit.core.limits import Kind
+from routerkit.core.plan import OF_PRICE
 from routerkit.core.retry import jittered, spread, waits
 from routerkit.errors import (
     BudgetExceededError,
@@ -102,22 +103,24 @@ def onward(call: Call, trial: Trial, verdict: Verdict) -> Step[Trial]:
         raise _too_late(call) from error
     if verdict.code in _TRANSPARENT and not call.ledger.free_attempts:
         call.ledger.free_attempts += 1
-        admission = yield from call.itinerary.again(trial.candidate)
+        admission = yield from call.itinerary.again(trial.candidate, unused=True)
         if admission is not None:
             return call.trial(trial.candidate, admission)
     if call.ledger.charged >= policy.max_attempts:
         raise _exhausted(call)
     if verdict.blame is Blame.KEY or verdict.code == "rate_limited":
-        admission = yield from call.itinerary.with_other_key(trial.candidate, trial.admission.key)
+        admission = yield from call.itinerary.with_other_key(trial.candidate, trial.admission)
         if admission is not None:
             return call.trial(trial.candidate, admission)
-    if verdict.action is Action.RETRY_SAME:
+    account = verdict.blame is Blame.KEY and verdict.action in (Action.NEXT_KEY, Action.RETRY_SAME)
+    moving = account and call.itinerary.elsewhere(gateway)  # another gateway's account may serve at once
+    if verdict.action is Action.RETRY_SAME and not moving:
         again = yield from _same(call, trial, verdict)
         if again is not None:
             return again
-    if verdict.action is Action.NEXT_KEY:
-        if not call.itinerary.elsewhere(gateway):
-            raise error
+    if verdict.action is Action.NEXT_KEY and not moving:
+        raise error
+    if moving:
         call.itinerary.exclude(gateway, "its gateway refuses the key")
     if verdict.action is Action.NEXT_GATEWAY:
         call.itinerary.exclude(gateway, "its gateway failed")
@@ -126,7 +129,7 @@ def onward(call: Call, trial: Trial, verdict: Verdict) -> Step[Trial]:
     found = yield from call.itinerary.next()
     if found is not None:
         return call.trial(*found)
-    if verdict.retry_if_last:
+    if verdict.retry_if_last or (moving and verdict.action is Action.RETRY_SAME):
         again = yield from _same(call, trial, verdict)
         if again is not None:
             return again
@@ -137,17 +140,19 @@ def _same(call: Call, trial: Trial, verdict: Verdict) -> Step[Trial | None]:
     """Another attempt on the same target, after the wait it asked for or a backoff; ``None`` when that is not allowed."""
     router = call.router
     policy = router.settings.retry
-    tries = call.ledger.tries(trial.candidate.target)
+    tries = call.itinerary.tries(trial.candidate.target)
     if tries >= policy.max_same_target:
         return None
-    if verdict.retry_after is not None:
-        pause, reason = spread(verdict.retry_after, router.runtime.random()), "the gateway asked for it"
-        pause = pause if verdict.retry_after > policy.max_sleep else min(pause, policy.max_sleep)
+    hint = verdict.retry_after
+    if hint is not None:
+        hint = _soonest(call, trial, hint)
+        pause, reason = spread(hint, router.runtime.random()), "the gateway asked for it"
+        pause = pause if hint > policy.max_sleep else min(pause, policy.max_sleep)
     else:
         bounds = waits(policy)
         bound = [next(bounds) for _ in range(tries)][-1]
         pause, reason = jittered(bound, policy.jitter, router.runtime.random()), "backoff"
-    if (verdict.retry_after is not None and pause > policy.max_sleep) or not call.enough(pause):
+    if (hint is not None and pause > policy.max_sleep) or not call.enough(pause):
         return None
     if not router.health.may_retry(trial.candidate.target, trial.admission.key.owner):
         return None
@@ -157,6 +162,15 @@ def _same(call: Call, trial: Trial, verdict: Verdict) -> Step[Trial | None]:
         raise _too_late(call) from call.ledger.failures[-1][1]
     admission = yield from call.itinerary.again(trial.candidate)
     return None if admission is None else call.trial(trial.candidate, admission)
+
+
+def _soonest(call: Call, trial: Trial, hint: float) -> float:
+    """Seconds until one of the target's keys may be used again: a key before this one may have been told a shorter time."""
+    keys = call.router.access[trial.candidate.gateway].keys
+    refusal = call.router.health.peek(trial.candidate.target, keys) if len(keys) > 1 else None
+    if refusal is None or refusal.retry_at is None:
+        return hint
+    return min(hint, max(0.0, refusal.retry_at - call.now()))
 
 
 def _too_late(call: Call) -> DeadlineExceededError:
@@ -194,8 +208,9 @@ def _nothing_asked(call: Call) -> RouterKitError:
             )
         shown = [f"  {skip.target}: {skip.reason}" for skip in skipped[:20]]
         more = f"\n  and {len(skipped) - 20} more" if len(skipped) > 20 else ""
+        advice = ", or see allow_any_price=" if any(skip.reason in OF_PRICE for skip in skipped) else ""
         return NoEligibleModelError(
-            "no model may be asked; name one with model=, or see allow_any_price=:\n" + "\n".join(shown) + more,
+            f"no model may be asked; name another with model={advice}:\n" + "\n".join(shown) + more,
             plan=Plan((), tuple(skipped)),
         )
     times = [refusal.retry_at for _, refusal in refused if refusal.retry_at is not None]

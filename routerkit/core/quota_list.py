@@ -64,7 +64,7 @@ def _shared_charges(settings: Settings) -> Iterator[Charge]:
 def _keys(settings: Settings, gateway: Gateway) -> list[Key]:
     """Those with which a gateway may be asked, by the client or by any of its tenants. A tenant asks without one where it has none
     and the gateway needs none."""
-    owners = [_of_tenant(settings, tenant) for tenant in settings.tenants.values()] or [settings.keys]
+    owners = [_of_tenant(tenant) for tenant in settings.tenants.values()] or [settings.keys]
     several = [keys.get(gateway.name, ()) for keys in owners]
     secrets = tuple(dict.fromkeys(secret for keys in several for secret in keys))
     keys = list(ring(gateway, secrets))
@@ -73,11 +73,8 @@ def _keys(settings: Settings, gateway: Gateway) -> list[Key]:
     return keys
 
 
-def _of_tenant(settings: Settings, tenant: Tenant) -> Mapping[str, tuple[Secret, ...]]:
-    """By gateway; bare keys are the first one's."""
-    if isinstance(tenant.keys, Mapping):
-        return tenant.keys
-    return {settings.gateway.name: tenant.keys or ()}
+def _of_tenant(tenant: Tenant) -> Mapping[str, tuple[Secret, ...]]:
+    return tenant.keys if isinstance(tenant.keys, Mapping) else {}
 
 
 def _full(purse: Purse) -> Charge:

@@ -160,16 +160,21 @@ class Router:
         """
         if self.settings.tenants:
             raise ConfigurationError("this client has tenants: say whose key is meant, with client.tenant(name)")
-        if gateway is not None and gateway not in self.access:
+        if gateway is not None and gateway not in [*self.access]:
             raise InvalidRequestError(f"gateway={shown(gateway)}: not among {listed([*self.access])}")
         telling = [name for name, access in self.access.items() if access.gateway.key_path]
         access = self.access[gateway or next(iter(telling or self.access))]
+        if key is not None and not isinstance(key, str):
+            raise InvalidRequestError(f"key={shown(key)}: must be the fingerprint of a key")
         for each in access.keys:
-            credential = each.credential
-            fits = self.settings.dev_mode is not None if credential is None else key == credential.secret.fingerprint
-            if fits or (key is None and credential is not None):
-                return (yield from read_key_info(access.gateway, credential, timeouts, self.runtime))
-        what = "it has none" if key is None else f"none has the fingerprint {shown(key)}"
+            if each.secret is None:
+                fits = self.settings.dev_mode is not None
+            else:
+                fits = key is None or key.removeprefix("…") == each.secret.fingerprint
+            if fits:
+                return (yield from read_key_info(access.gateway, each.credential, timeouts, self.runtime))
+        there = [each.secret.fingerprint for each in access.keys if each.secret is not None]
+        what = f"key= is the fingerprint of none; there are {listed(there)}" if there else "it has none"
         raise InvalidRequestError(f"the key of {access.gateway.name}: {what}")
 
     def explain(self, request: ChatRequest) -> Step[Plan]:

@@ -10,16 +10,23 @@ from urllib.parse import urlsplit
 
 from routerkit.errors import ConfigurationError
 
-_KEY = re.compile(r"[\x21-\x7e]{8,512}")
+_KEY = re.compile(r"[\x21-\x7e]{1,512}")
+_QUOTES = "\"'`"
 
-
+SHORTEST = 8
+"""Characters of a key that opens anything: a shorter one was cut off, or stands in for one where none is asked for."""
 REPEATED = 20
 """Characters of a value that an error may repeat: a longer one may be a key that went into the wrong place."""
+
+_HUGE = 10**100
+"""Nobody reads such a number, and of one that is much longer Python makes no text."""
 
 
 def shown(value: object) -> str:
     """A value as errors repeat it: what may be a key is not."""
     if not isinstance(value, str):
+        if isinstance(value, int) and abs(value) >= _HUGE:
+            return "…"
         return repr(value) if value is None or isinstance(value, (int, float)) else f"a {type(value).__name__}"
     fits = len(value) <= REPEATED and value.isprintable() and not value.lower().startswith("sk-")
     return f"'{value}'" if fits else "…"
@@ -51,8 +58,8 @@ class Secret:
     def __init__(self, value: str) -> None:
         """Strip outer whitespace (keys come from files) and validate.
 
-        Raises ValueError when what is left is not 8 to 512 printable ASCII characters without blanks; the message shows
-        the fingerprint only.
+        Raises ValueError when what is left is not 1 to 512 printable ASCII characters without blanks, or stands in quotes; the
+        message shows the fingerprint only.
         """
         self._value = RedactedStr(value.strip())  # so that no frame of a traceback shows it either
         self.digest = hashlib.sha256(self._value.encode("utf-8", "surrogatepass")).hexdigest()
@@ -61,16 +68,26 @@ class Secret:
         """Its first six digits: enough to tell two keys apart in a log."""
         if not _KEY.fullmatch(self._value):
             raise ValueError(
-                f"not a valid API key: it must be 8 to 512 printable ASCII characters without blanks ({self!r})"
+                f"not a valid API key: it must be 1 to 512 printable ASCII characters without blanks ({self!r})"
             )
+        if self._value[0] in _QUOTES or self._value[-1] in _QUOTES:  # `docker run --env-file` keeps them
+            raise ValueError(
+                f"not a valid API key: it has quotes around it, which would be sent; take them out ({self!r})"
+            )
+
+    @property
+    def short(self) -> bool:
+        """Whether it is too short to be a key, as the words that servers on one's own machine are content with are."""
+        return len(self._value) < SHORTEST
 
     def reveal(self) -> str:
         """The key itself. Call it where the bytes leave the process, and nowhere else."""
         return self._value
 
     def conceal(self, text: str) -> str:
-        """The text without this key: gateways may quote what they refuse."""
-        return text.replace(self._value, "<redacted>")
+        """The text without this key: gateways may quote what they refuse. A word such as ``test`` may stay."""
+        word = self.short and not self._value.startswith("sk-")
+        return text if word else text.replace(self._value, "<redacted>")
 
     def __repr__(self) -> str:
         return f"Secret(…{self.fingerprint})"

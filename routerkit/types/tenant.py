@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NoReturn, TypeVar
 
@@ -16,7 +16,9 @@ from routerkit.types.secret import REPEATED, Secret, keys_of, shown
 
 T = TypeVar("T")
 
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+MAX_NAME = 64
+"""Characters of a tenant's name."""
+_NAME = re.compile(rf"[A-Za-z0-9_.-]{{1,{MAX_NAME}}}")
 
 
 @attrs.frozen(init=False, repr=False)
@@ -59,11 +61,8 @@ class Tenant:
         del api_key  # whoever shows the locals of an error's frames shall not show it
         keys = None if given[0] is None else keys_of(given.pop(), "Tenant: api_key")
         name = _checked_name(name)
-        try:
-            default_model = None if default_model is None else checked_model(default_model)
-            fallback_models = None if fallback_models is None else checked_models(fallback_models)
-        except InvalidRequestError as error:
-            raise ConfigurationError(f"Tenant({name!r}): {error}") from None
+        default_model = _model(checked_model, name, "default_model", default_model)
+        fallback_models = _model(checked_models, name, "fallback_models", fallback_models)
         self.__attrs_init__(
             name,
             MappingProxyType(keys) if isinstance(keys, dict) else keys,
@@ -87,6 +86,14 @@ def _checked_name(name: object) -> str:
     if isinstance(name, str) and _NAME.fullmatch(name) and not like_a_key:
         return name
     raise ConfigurationError(f"Tenant(name={shown(name)}): must be 1 to 64 letters, digits or _ - ., and no key")
+
+
+def _model(check: Callable[[object], T], name: str, field: str, value: object) -> T | None:
+    try:
+        return None if value is None else check(value)
+    except InvalidRequestError as error:
+        told = str(error).partition("=")[2]  # without its own word for the field
+    raise ConfigurationError(f"Tenant({name!r}): {field}={told}")
 
 
 def _checked(kind: type[T], field: str, value: T | None) -> T | None:

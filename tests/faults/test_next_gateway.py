@@ -267,9 +267,7 @@ def test_the_next_key_is_asked_at_once(refusal: r.Reply, code: str, model: str, 
 
 
 @STREAM
-@pytest.mark.parametrize(
-    ("refusal", "code", "model"), [refusal for refusal in REFUSALS if "in_flight_budget" not in refusal.values]
-)
+@pytest.mark.parametrize(("refusal", "code", "model"), REFUSALS)
 def test_when_every_key_is_refused_the_next_gateway_is_asked(
     refusal: r.Reply, code: str, model: str, stream: bool
 ) -> None:

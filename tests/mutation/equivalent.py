@@ -40,10 +40,9 @@ EQUIVALENT: Equivalent = {
     "plan": {
         (
             "_places",
-            'yield target, "", f"aliases: not on {gateway.name}"',
-            'yield target, "XXXX", f"aliases: not on {gateway.name}"',
+            'yield Target(gateway.name, model), "", words',
+            'yield Target(gateway.name, model), "XXXX", words',
         ): _UNREAD,
-        ("_places", '"",', '"XXXX",'): _UNREAD,
     },
     "health": {
         ("Admission.__init__", "self._settled = False", "self._settled = None"): FALSY,
@@ -214,8 +213,8 @@ EQUIVALENT: Equivalent = {
         ): _UNASKED,
         (
             "Itinerary.with_other_key",
-            "return (yield from self._once_more(candidate, others, again=False)) if others else None",
-            "return (yield from self._once_more(candidate, others, again=None)) if others else None",
+            "admission = yield from self._once_more(candidate, others, again=False)",
+            "admission = yield from self._once_more(candidate, others, again=None)",
         ): FALSY,
         (
             "Itinerary.__init__",

@@ -106,8 +106,8 @@ PARTS: Equivalent = {
         ): "the maximum is the same",
         (
             "Accounts.usage",
-            'rows.sort(key=lambda row: (row.tenant or "", row.gateway, row.model))',
-            'rows.sort(key=lambda row: (row.tenant or "XXXX", row.gateway, row.model))',
+            'found.sort(key=lambda each: (each[0][0] or "", *each[0][1:]))',
+            'found.sort(key=lambda each: (each[0][0] or "XXXX", *each[0][1:]))',
         ): "a client has tenants or none",
         (
             "Accounts._row",

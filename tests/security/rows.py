@@ -234,6 +234,7 @@ ROWS: dict[str, Row] = {
             "test_tenants.py::test_a_name_is_met_exactly_or_not_at_all",
             "test_tenants.py::test_who_names_no_tenant_gets_nobodys_key",
             "test_tenants.py::test_a_tenant_has_its_own_keys_and_no_others_whatever_befalls_them",
+            "test_tenants.py::test_a_key_stays_with_its_gateway_whatever_is_left_of_the_gateways",
             "test_tenants.py::test_a_catalogue_refused_to_one_key_is_not_refused_to_another",
             "test_tenants.py::test_a_strategy_that_needs_the_catalogue_is_not_lamed_by_a_siblings_key",
             "test_tenants.py::test_a_key_that_was_refused_does_not_stand_for_those_that_were_not",

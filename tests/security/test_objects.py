@@ -8,7 +8,7 @@ import json
 import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FunctionType, MethodType, ModuleType
+from types import FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import Any
 
 import pytest
@@ -37,7 +37,7 @@ _LEAVES = (str, bytes, int, float, type, ModuleType, type(None))
 
 def inner(thing: Any) -> Iterator[Any]:
     """What an object holds."""
-    if isinstance(thing, dict):
+    if isinstance(thing, (dict, MappingProxyType)):
         yield from thing.keys()
         yield from thing.values()
     elif isinstance(thing, (list, tuple, set, frozenset)) or type(thing).__name__ in ("deque", "WeakSet"):

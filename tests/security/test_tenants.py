@@ -14,7 +14,7 @@ from routerkit.testing import FaultServer, RecordedRequest
 from routerkit.testing import replies as r
 from tests.security.canaries import KEY, PROMPT, leaks, listening, said_by
 from tests.support.facades import FACADES, Caller
-from tests.support.pair import echo, refusing
+from tests.support.pair import echo, pair_of_gateways, refusing
 from tests.support.tenants import ACME, GLOBEX, KEYS, both, keys_of, shared, unharmed
 
 each_facade = pytest.mark.parametrize("facade", FACADES)
@@ -139,6 +139,25 @@ def test_a_tenant_has_its_own_keys_and_no_others_whatever_befalls_them(facade: s
             seen = {request.api_key for request in server.requests[before:]}
             assert seen
             assert seen <= keys
+
+
+@each_facade
+def test_a_key_stays_with_its_gateway_whatever_is_left_of_the_gateways(facade: str) -> None:
+    """`with_options(gateway=)` leaves one, and a bare key is the first one's of all."""
+    tenants = [
+        Tenant("acme", ACME),
+        Tenant("globex", {"second": GLOBEX}),
+        Tenant("both", {"first": "sk-both-1234567890"}),
+    ]
+    with pair_of_gateways() as pair:
+        with FACADES[facade](**pair.options(api_key=None, tenants=tenants)) as caller:
+            for left in ("second", "first"):
+                for name in ("acme", "globex", "both"):
+                    narrowed = caller.with_options(gateway=left).tenant(name)
+                    narrowed.complete()
+                    caller.tenant(name).complete()
+        assert {request.api_key for request in pair.second.requests} <= {GLOBEX, None}
+        assert {request.api_key for request in pair.first.requests} <= {ACME, "sk-both-1234567890", None}
 
 
 @each_facade
