@@ -43,6 +43,13 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.freeze()
 
 
+@pytest.fixture(scope="module")
+def few_objects() -> None:
+    """Who looks for garbage after each of these tests need not go through what the tests before them left."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def _some_authorities(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file with the first few of certifi's."""

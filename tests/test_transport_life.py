@@ -42,7 +42,7 @@ def server() -> Iterator[FaultServer]:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+def _nothing_is_logged(caplog: pytest.LogCaptureFixture, few_objects: None) -> Iterator[None]:
     """Neither asyncio nor aiohttp nor urllib3 has anything to complain of."""
     yield
     gc.collect()

@@ -41,7 +41,7 @@ MANY = 500
 
 
 @pytest.fixture(autouse=True)
-def _nothing_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+def _nothing_is_logged(caplog: pytest.LogCaptureFixture, few_objects: None) -> Iterator[None]:
     """Neither asyncio nor aiohttp nor routerkit has anything to complain of."""
     yield
     gc.collect()
