@@ -150,6 +150,7 @@ def test_every_public_name_is_there() -> None:
     for name in routerkit._HOMES:
         assert getattr(routerkit, name) is not None
         assert name in dir(routerkit)
+    assert [name for name in dir(routerkit) if not name.startswith("__")] == sorted(routerkit.__all__)
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         _ = routerkit.Nothing
 
