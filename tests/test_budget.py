@@ -601,6 +601,14 @@ def test_the_dearest_of_all_models_that_may_answer(models: list[str], cost: int 
     assert worst(asked(max_tokens=100, models=models), *listed) == cost
 
 
+def test_at_the_gateway_the_others_may_be_called_otherwise() -> None:
+    request = asked(max_tokens=100, models=["my/alias"])
+    bound, entries = Bound.of(request, needs_of(request)), {each.id: each for each in (CHEAP, DEAR)}
+    assert bound.worst("b/cheap", entries.get) is None
+    assert bound.worst("b/cheap", entries.get, ["c/dear"]) == 900
+    assert bound.worst("b/cheap", entries.get, ()) == 100
+
+
 def test_a_model_that_cannot_be_told_makes_all_unknown() -> None:
     assert worst(asked(max_tokens=100, models=["b/cheap"]), CHEAP, UNPRICED, name="d/unpriced") is None
     assert worst(asked(models=["e/open"]), model(longest=5, completion=3), OPEN) is None, "nothing bounds its answer"
@@ -702,12 +710,36 @@ def requests(draw: st.DrawFn) -> ChatRequest:
     return ChatRequest.build(messages, params)
 
 
+@pytest.mark.parametrize(
+    ("component", "usage"),
+    [
+        ("audio", {"prompt_tokens_details": {"audio_tokens": 100}}),
+        ("input_cache_read", {"prompt_tokens_details": {"cached_tokens": 100}}),
+        ("input_cache_write", {"prompt_tokens_details": {"cache_write_tokens": 100}}),
+        ("internal_reasoning", {"completion_tokens_details": {"reasoning_tokens": 100}}),
+        ("internal_reasoning", {"completion_tokens": 40, "completion_tokens_details": {"reasoning_tokens": 60}}),
+        ("audio_output", {"completion_tokens_details": {"audio_tokens": 100}}),
+        ("image_output", {"completion_tokens_details": {"image_tokens": 100}}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_no_kind_of_token_costs_more(component: str, usage: dict[str, Any]) -> None:
+    """All that there is of prompt and answer is of the one kind that has a price."""
+    usage = {"prompt_tokens": 100, "completion_tokens": 100, "total_tokens": 200, **usage}
+    listed = model(100, **{component: 7})
+    cost, bound = cost_of(Usage(usage), listed)[0], worst(asked(max_tokens=100), listed)
+    assert cost is not None
+    assert bound is not None
+    assert 0 < cost <= bound == 700
+
+
 @settings(deadline=None)
 @given(requests(), pricings(), st.none() | st.integers(1, 10**6), st.none() | st.integers(1, 9000), st.data())
 def test_no_answer_costs_more(
     request: ChatRequest, prices: Pricing, context: int | None, longest: int | None, data: st.DataObject
 ) -> None:
-    """Whatever parts of prompt and answer a gateway says were cached, written, heard, or thought."""
+    """Whatever parts of prompt and answer a gateway says were cached, written, heard, thought, spoken or drawn, and where it counts
+    the thoughts."""
     listed = Model(ME, context_length=context, max_completion_tokens=longest, pricing=prices)
     needs = needs_of(request)
     bound = Bound.of(request, needs)
@@ -720,14 +752,22 @@ def test_no_answer_costs_more(
     prompt = prompt if context is None else min(prompt, context)
     reasoning = request.params.get("reasoning", {}).get("max_tokens", 0)
     of_prompt, of_answer = st.integers(0, prompt), (answer + reasoning) * request.params.get("n", 1)
+    read, written = (data.draw(st.integers(0, most) | st.just(most)) for most in (prompt, of_answer))
+    thought = data.draw(_COUNTS | st.integers(0, written))
+    beside = thought if data.draw(st.booleans()) and thought <= written else 0
     usage = {
-        "prompt_tokens": data.draw(of_prompt | st.just(prompt)),
-        "completion_tokens": data.draw(st.integers(0, of_answer) | st.just(of_answer)),
+        "prompt_tokens": read,
+        "completion_tokens": written - beside,
+        "total_tokens": read + written,
         "prompt_tokens_details": {
             name: data.draw(of_prompt | st.just(prompt))
             for name in ("cached_tokens", "cache_write_tokens", "audio_tokens")
         },
-        "completion_tokens_details": {"reasoning_tokens": data.draw(_COUNTS)},
+        "completion_tokens_details": {
+            "reasoning_tokens": thought,
+            "audio_tokens": data.draw(_COUNTS),
+            "image_tokens": data.draw(_COUNTS),
+        },
     }
     actual, _ = cost_of(Usage(usage), listed, data.draw(st.integers(0, needs.images)))
     assert actual is not None

@@ -14,7 +14,7 @@ from routerkit.core.catalog import CatalogCache, Snapshot
 from routerkit.core.catalog_index import Query
 from routerkit.core.catalog_lists import Pauses
 from routerkit.core.effects import Await, Cancelled, Emit, Failure, HttpResponse, Send, Step, TransportFailure
-from routerkit.core.listing import parse_catalog
+from routerkit.core.listing import completed, parse_catalog
 from routerkit.errors import (
     APIConnectionError,
     APIError,
@@ -29,6 +29,7 @@ from routerkit.telemetry.observe import record
 from routerkit.testing import VirtualRuntime
 from routerkit.types.event import CatalogRefreshed
 from routerkit.types.gateway import Gateway
+from routerkit.types.model import Pricing
 from routerkit.types.policy import Timeouts
 from routerkit.types.secret import Credential, Secret
 from routerkit.types.verdict import Sent
@@ -502,15 +503,19 @@ def test_versions_fall_back_on_the_model() -> None:
         assert snapshot.get(name) is None
 
 
-def test_a_version_that_is_not_listed_is_not_free_because_its_model_is() -> None:
-    free = {"prompt": "0", "completion": "0"}
-    models = parse_catalog([{"id": "gpt-4", "pricing": free}, {"id": "gpt-5@latest", "pricing": free}])[0]
+@pytest.mark.parametrize("completion", ["0", "0.01"])
+def test_a_version_that_is_not_listed_is_not_free_because_its_model_is(completion: str) -> None:
+    """Nor is a half of it; the same holds of one that is listed without a price."""
+    price = {"prompt": "0", "completion": completion}
+    models = parse_catalog(
+        [{"id": "gpt-4", "pricing": price, "context_length": 9}, {"id": "@latest", "pricing": price}]
+    )[0]
     snapshot = Snapshot(tuple(models), {model.id: model for model in models}, 0, 0)
-    assert snapshot.get("gpt-4@0613") is None
-    assert [snapshot.get(name) for name in ("gpt-4", "gpt-4:nitro", "gpt-5@latest:floor")] == [
-        *models[:1] * 2,
-        models[1],
-    ]
+    version = snapshot.get("gpt-4@0613")
+    assert version is not None
+    assert (version.context_length, version.pricing) == (9, Pricing())
+    assert completed(parse_catalog([{"id": "gpt-4@0613"}])[0], models)[0].pricing == Pricing()
+    assert [snapshot.get(name) for name in ("gpt-4", "gpt-4:nitro", "@latest:floor")] == [*models[:1] * 2, models[1]]
 
 
 def test_the_index_is_made_once(cache: CatalogCache) -> None:

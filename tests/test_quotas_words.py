@@ -7,12 +7,22 @@ from typing import Any
 
 import pytest
 
-from routerkit import Budget, BudgetExceededError, ConfigurationError, LimitExceededError, Limits, Router, Tenant
+from routerkit import (
+    Budget,
+    BudgetExceededError,
+    ConfigurationError,
+    LimitExceededError,
+    Limits,
+    Router,
+    Target,
+    Tenant,
+)
 from routerkit.core.hold import Group
 from routerkit.core.keys import Key
 from routerkit.core.limits import Charge, Denial, Kind
 from routerkit.core.quotas import Demand, Quotas, by_key, gateway_wide
 from routerkit.core.refusals import reason_of, refused_error, shown_seconds
+from routerkit.testing import replies as r
 from routerkit.types.model import Model, Pricing
 from routerkit.types.policy import Timeouts
 from tests.support.core import HOST, KEY, A, World, asking, target
@@ -179,23 +189,35 @@ def test_a_lease_outlasts_the_call() -> None:
 
 
 def test_models_of_the_gateways_own_choice() -> None:
-    assert demand(models=["b/two", "c/three"]).others == ("b/two", "c/three")
-    assert demand().others == ()
+    assert demand(models=["b/two", "c/three"]).others(HOST) == ("b/two", "c/three")
+    assert demand().others(HOST) == ()
     for models, others in (("b/two", ()), ([7, "b/two"], ("b/two",)), (None, ())):
         asked = asking()
         asked.params["models"] = models  # type: ignore[index]
-        assert Demand(asked).others == others
+        assert Demand(asked).others(HOST) == others
+
+
+def test_they_are_charged_by_the_ids_that_it_is_given() -> None:
+    """A bound that went by other ids would be too low, and a limit of the model would be overlooked."""
+    more = {"aliases": {"b/alias": {HOST: "b/two"}}, "limits": {"model:b/two": Limits(requests_per_minute=1)}}
+    world = World(budget=Budget(1), **more)
+    dear = {"prompt": "0.001", "completion": "0.001"}
+    world.catalog(A, r.catalog_model("b/two", pricing=dear))
+    assert world.ask(models=["b/alias"], max_tokens=100).error is None
+    assert isinstance(world.ask(models=["b/alias"], max_tokens=100).error, LimitExceededError)
+    told = world.ask(models=["b/alias"], max_tokens=2000)
+    assert isinstance(told.error, BudgetExceededError)
 
 
 def test_from_now_on_for_another_request() -> None:
     priced = Model(A, pricing=Pricing(prompt=NOTHING, completion=Decimal("0.5")))
     asked = demand(max_tokens=50, models=[A])
     before = asked.tokens
-    assert asked.worst(A, {A: priced}.get) == 25
+    assert asked.worst(Target(HOST, A), {A: priced}.get) == 25
     asked.ask(asking([{"role": "user", "content": "x" * 300}], max_tokens=90))
     assert asked.tokens > before + 100
-    assert asked.worst(A, {A: priced}.get) == 45
-    assert asked.others == ()
+    assert asked.worst(Target(HOST, A), {A: priced}.get) == 45
+    assert asked.others(HOST) == ()
 
 
 def test_who_makes_a_router_is_told_what_is_missing() -> None:

@@ -87,9 +87,14 @@ def assemble(chunks: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 
 def told_usage(chunks: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """What a stream's chunks tell of its usage and its cost: that much of what :func:`assemble` makes of them."""
-    telling = [chunk for chunk in chunks if "usage" in chunk or "cost" in chunk]
-    return assemble({key: chunk[key] for key in _TOLD if key in chunk} for chunk in telling)
+    """The usage and the cost of a stream, as far as its chunks tell: as :func:`assemble` has them."""
+    told: dict[str, Any] = {}
+    for chunk in chunks:  # there may be thousands, and most tell nothing
+        if usage := chunk.get("usage"):
+            _add_usage(told, usage)
+        if (cost := chunk.get("cost")) is not None:
+            told["cost"] = cost
+    return told
 
 
 def untold(chunk: dict[str, Any]) -> dict[str, Any]:

@@ -2,13 +2,15 @@
 
 A bound, not an estimate: with the prices of the catalogue, no answer that a gateway may give to the request costs more. Where
 that takes an assumption, the constant that it is made in says so. Common to all of it: the catalogue's prices are taken for what
-is charged, whichever provider behind the gateway serves, and a gateway is taken to honour the limit that a request sets.
+is charged, whichever provider behind the gateway serves, and a gateway is taken to honour the limit that a request sets. Where
+the gateway uses a provider's key of the caller's own, which no request tells beforehand, its fee comes on top of that (OpenRouter's
+page on such keys: 5 %).
 """
 
 from __future__ import annotations
 
 import decimal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -138,10 +140,13 @@ class Bound:
             and str(tier) in _PLAIN_TIERS,
         )
 
-    def worst(self, model: str, entry: Entry) -> Decimal | None:
-        """USD at most, of the model and all that the gateway may fall back on; ``None``: nobody can tell."""
+    def worst(self, model: str, entry: Entry, others: Iterable[str] | None = None) -> Decimal | None:
+        """USD at most, of the model and all that the gateway may fall back on; ``None``: nobody can tell.
+
+        ``others``: what these are called at the gateway, where that is not as the request has it.
+        """
         dearest = self.cost(entry(model), model)
-        for other in self.others:
+        for other in self.others if others is None else others:
             cost = None if dearest is None else self.cost(entry(other), other)
             if dearest is None or cost is None:
                 return None

@@ -43,7 +43,7 @@ from routerkit.core.effects import (
 )
 from routerkit.core.failure import api_error, failure_signal, parse_json, response_signal
 from routerkit.core.fleet import Board
-from routerkit.core.listing import completed
+from routerkit.core.listing import completed, of_all_versions
 from routerkit.core.pricing import price_jumps
 from routerkit.core.shared import KEPT_SECONDS, Lease, packed, unpacked
 from routerkit.core.verdict import Signal, classify
@@ -119,14 +119,13 @@ class Snapshot:
         """The entry of a model id; ``:nitro``, ``:floor``, ``:online`` and other variants, and ``@version``, fall back on the
         model itself.
 
-        ``:free`` does not: the model itself has a price. Nor does ``@version`` on a model that is free: its versions need not be.
+        ``:free`` does not: the model itself has a price. Nor does the price of ``@version``, where that of the model is nothing.
         """
         found = self.by_id.get(model)
         base, _, variant = model.partition(":")
         if found is not None or variant == "free":
             return found
-        named, whole = self.by_id.get(base), self.by_id.get(base.rpartition("@")[0])
-        return named if named is not None or whole is None or whole.pricing.free else whole
+        return self.by_id.get(base) or of_all_versions(self.by_id.get(base.rpartition("@")[0]))
 
 
 class CatalogCache:

@@ -76,7 +76,7 @@ def completed(listed: Iterable[Model], details: Iterable[Model]) -> list[Model]:
     told = {model.id: model for model in details}
     found: dict[str, Model] = {}
     for model in listed:
-        more = told.get(model.id) or _of_all_versions(told.get(model.id.rpartition("@")[0]))
+        more = told.get(model.id) or of_all_versions(told.get(model.id.rpartition("@")[0]))
         found[model.id] = model if more is None else _filled(model, more)
     return [*found.values(), *(model for model in told.values() if model.id not in found)]
 
@@ -106,6 +106,13 @@ def _read(body: Any, read: Callable[[Any], Model | None]) -> tuple[list[Model], 
         if model is not None:
             models.setdefault(model.id, model)
     return list(models.values()), len(entries) - len(models)
+
+
+def of_all_versions(model: Model | None) -> Model | None:
+    """What the entry of ``name`` says of any ``name@version``: that a token costs nothing is said of ``name`` alone."""
+    if model is None or 0 not in (model.pricing.prompt, model.pricing.completion):
+        return model
+    return attrs.evolve(model, pricing=Pricing())
 
 
 class _Reader:
@@ -277,12 +284,6 @@ def _count(value: Any) -> int | None:
             value = value.replace(",", "")
         value = int(value) if _COUNT.fullmatch(value) else None
     return _positive(value)
-
-
-def _of_all_versions(details: Model | None) -> Model | None:
-    if details is None or 0 not in (details.pricing.prompt, details.pricing.completion):
-        return details
-    return attrs.evolve(details, pricing=Pricing())
 
 
 def _filled(model: Model, more: Model) -> Model:

@@ -17,6 +17,7 @@ from routerkit.core.hold import TOKENS, Group, Hold, held, owner_of
 from routerkit.core.keys import Key
 from routerkit.core.limits import Charge, Counting, Denial, Kind, Store, nano_dollars
 from routerkit.core.needs import Needs, needs_of
+from routerkit.core.plan import known_at
 from routerkit.core.turns import Queue, Turns
 from routerkit.errors import ConfigurationError
 from routerkit.types.limits import Budget, Limits
@@ -103,7 +104,9 @@ class Purse:
 class Demand:
     """What one call asks of limits and budgets; worked out when it is first needed."""
 
-    def __init__(self, request: ChatRequest) -> None:
+    def __init__(self, request: ChatRequest, settings: Settings | None = None) -> None:
+        """``settings``: what models are called where; ``None``: as the request has them."""
+        self._settings = settings
         self.ask(request)
 
     def ask(self, request: ChatRequest) -> None:
@@ -113,10 +116,9 @@ class Demand:
         self._tokens: int | None = None
         self._bound: Bound | None = None
         models = request.params.get("models")
-        self.others = (
+        self._listed = (
             tuple(each for each in models if isinstance(each, str)) if isinstance(models, (list, tuple)) else ()
         )
-        """Models on which the gateway may fall back by itself."""
 
     @property
     def lease(self) -> float:
@@ -136,11 +138,17 @@ class Demand:
             self._needs = needs_of(self._request)
         return self._needs
 
-    def worst(self, model: str, entry: Callable[[str], Model | None]) -> Decimal | None:
+    def others(self, gateway: str) -> tuple[str, ...]:
+        """Models on which a gateway may fall back by itself, by the ids that it is given."""
+        if self._settings is None or not self._request.models:
+            return self._listed
+        return known_at(self._settings, gateway, self._request.models)
+
+    def worst(self, target: Target, entry: Callable[[str], Model | None]) -> Decimal | None:
         """US dollars that an attempt can cost at most; ``None``: nobody can tell."""
         if self._bound is None:
             self._bound = Bound.of(self._request, self.needs)
-        return self._bound.worst(model, entry)
+        return self._bound.worst(target.model, entry, self.others(target.gateway))
 
 
 class Quotas:
@@ -171,7 +179,7 @@ class Quotas:
         """What an attempt is charged with; ``worst``: what it can cost at most, in US dollars."""
         charged: list[tuple[str, tuple[Charge, ...]]] = [(each.owner, (each.charge(worst),)) for each in self.purses]
         rules = self._rules_of(target, key)
-        for model in demand.others:  # the gateway may ask any of them
+        for model in demand.others(target.gateway):  # the gateway may ask any of them
             rules = tuple(dict.fromkeys(rules + self._rules_of(Target(target.gateway, model), key)))
         charged += [(rule.owner, rule.charges(demand)) for rule in rules]
         return _grouped(charged)

@@ -8,6 +8,7 @@ from decimal import Decimal
 from routerkit.core.quotas import Demand
 from routerkit.types.model import Model
 from routerkit.types.request import ChatRequest
+from routerkit.types.route import Target
 from routerkit.types.usage import EXACT
 
 ZERO = Decimal(0)
@@ -50,6 +51,6 @@ def bound(request: ChatRequest, entry: Callable[[str, str], Model | None]) -> Ca
     demand = Demand(request)
 
     def worst(gateway: str, model: str) -> Decimal | None:
-        return demand.worst(model, lambda each: entry(gateway, each))
+        return demand.worst(Target(gateway, model), lambda each: entry(gateway, each))
 
     return worst
