@@ -14,7 +14,6 @@ from routerkit.env_file import from_file as from_file
 from routerkit.env_file import with_file as with_file
 from routerkit.environment import MEMORY, PREFIXES, Environment, Variables, hidden, keys_in, store_url, strategy_name
 from routerkit.errors import ConfigurationError, InvalidRequestError
-from routerkit.names import UNKNOWN, is_known, misspelt
 from routerkit.tenancy import Place, check_tenants, client_keys, switched_on, tell_oddities, tenants_of
 from routerkit.types.event import Observer
 from routerkit.types.fault import Fault
@@ -28,6 +27,7 @@ from routerkit.types.secret import listed, shown
 from routerkit.types.settings import DevMode, Settings
 from routerkit.types.store import SharedStore
 from routerkit.types.tenant import Tenant
+from routerkit.variable_names import UNKNOWN, is_known, misspelt
 
 T = TypeVar("T")
 
@@ -212,34 +212,30 @@ def _place(values: Mapping[str, str], gateway: str | Gateway | None, base_url: s
     if gateway is None and base_url is not None:
         chosen = known.at(base_url)
         return Place(chosen, Environment(values, chosen.name))
-    name = _with_key(values) if gateway is None else gateway
-    chosen = known.known(name)
+    chosen = known.known((_with_key(values) or "openrouter") if gateway is None else gateway)
     environment = Environment(values, chosen.name)
     url = environment.get("BASE_URL") if base_url is None else base_url
     return Place(chosen if url is None else attrs.evolve(chosen, base_url=url), environment)
 
 
-def _with_key(values: Mapping[str, str]) -> str:
-    """The first known gateway for which the environment has a key, of its own or a tenant's; OpenRouter when it has none."""
-    return _first(keys_in(values)) or "openrouter"
-
-
-def _first(variables: Sequence[str]) -> str | None:
-    """The first known gateway to which one of these variables belongs."""
-    found = (name for name in known.KNOWN if any(each.startswith(PREFIXES[name][0]) for each in variables))
-    return next(found, None)
+def _with_key(values: Mapping[str, str]) -> str | None:
+    """The first known gateway for which the environment has a key, of its own or a tenant's."""
+    return next((name for name in known.KNOWN if any(keys_in(values, PREFIXES[name][:1]))), None)
 
 
 def spoken_of(values: Mapping[str, str], base_url: str) -> str | None:
-    """The gateway of which an environment gives another address than it says: the first that has a key there, else the first that
-    has any variable. ``None`` where it speaks of none, and for an address that is a known gateway's own or is none."""
+    """The known gateway whose address that is in the eyes of an environment: the one that is at home there, which gets nobody
+    else's key; else the first that has a key in it; else the first that has any variable. ``None``: it speaks of none."""
     try:
-        own = known.at(base_url).name in known.KNOWN
-    except ConfigurationError:
+        at_home = known.at_home(base_url)
+    except ConfigurationError:  # which is raised where the URL is read: where no frame shows the key any more
         return None
-    return (
-        None if own else _first(keys_in(values) or [name for name in values if is_known(name) and values[name].strip()])
-    )
+    set_here = [name for name in values if is_known(name) and values[name].strip()]
+    named = (name for name in known.KNOWN if any(each.startswith(PREFIXES[name][0]) for each in set_here))
+    return at_home or _with_key(values) or next(named, None)
+
+
+_ALIASES = "{'model': {'gateway': 'its id there'}}"
 
 
 def _aliases(aliases: Any, names: Sequence[str]) -> dict[str, dict[str, str | None]]:
@@ -247,16 +243,15 @@ def _aliases(aliases: Any, names: Sequence[str]) -> dict[str, dict[str, str | No
     if aliases is None:
         return {}
     if not isinstance(aliases, Mapping) or not all(isinstance(ids, Mapping) for ids in aliases.values()):
-        raise ConfigurationError(
-            "aliases: must be a dict by model of dicts by gateway, {'model': {'gateway': 'its id there'}}"
-        )
+        raise ConfigurationError(f"aliases: must be a dict by model of dicts by gateway, {_ALIASES}")
     checked: dict[str, dict[str, str | None]] = {}
     for model, ids in aliases.items():
         _alias(model)
         for name in ids:
             if name not in names:
                 raise ConfigurationError(
-                    f"aliases: {model!r} has an id for {shown(name)}, which is not among {listed(names)}"
+                    f"aliases: {model!r} has an id for {shown(name)}, which is none of the gateways ({listed(names)}); "
+                    f"it must be {_ALIASES}"
                 )
         checked[model] = {name: None if known_as is None else _alias(known_as) for name, known_as in ids.items()}
     return checked

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from routerkit.environment import ALL_PREFIXES, PREFIXES, Environment, Variables, keys_in
 from routerkit.errors import ConfigurationError
 from routerkit.types.gateway import checked_url, is_loopback
+from routerkit.types.secret import is_like_a_key
 
 
 def with_file(path: str | os.PathLike[str], values: Mapping[str, str]) -> Variables:
@@ -23,15 +24,21 @@ def below(values: Mapping[str, str], file: Mapping[str, str], path: str | os.Pat
 
     The environment wins also where it says the same under another name: ``API_KEYS`` for ``API_KEY``, ``ONEROUTER_`` for
     ``INFRON_``. A key of the environment is not sent to an address that only the file names: whoever can place a file in a
-    folder would else receive the key. Raises ConfigurationError.
+    folder would else receive the key. One of our variables that holds ``${…}`` is refused, as it is not filled in.
+    Raises ConfigurationError.
     """
     here = {_meaning(name) for name in values if values[name].strip()}
     told = {name for name in file if _meaning(name) not in here}
+    for name in sorted(told):
+        if _OURS.fullmatch(name) and "${" in file[name]:
+            raise ConfigurationError(
+                f"{name}: holds ${{…}}, which is not filled in: write the value itself ({_named(path)})"
+            )
     both = Variables({**values, **{name: file[name] for name in told}})
     for gateway in PREFIXES:
         environment = Environment(both, gateway)
         url = environment.find("BASE_URL")
-        keys = [name for name in keys_in(values) if name.startswith(environment.prefixes)]
+        keys = [*keys_in(values, environment.prefixes)]
         if url is None or url[0] not in told or not keys:
             continue
         if not is_loopback(urlsplit(checked_url(url[1], url[0])).hostname or ""):
@@ -52,22 +59,20 @@ def _meaning(name: str) -> str:
     return f"{gateway} {'MAX_RETRIES' if rest == 'RETRY_ATTEMPTS' else rest}"
 
 
-_ASSIGNED = re.compile(
-    rf"^[ \t]*(?:export[ \t]+)?((?:{'|'.join(ALL_PREFIXES)}|ROUTERKIT_)[A-Z0-9_]+|DEV_MODE)\b", re.MULTILINE
-)
+_OURS = re.compile(rf"(?:{'|'.join(ALL_PREFIXES)}|ROUTERKIT_)[A-Z0-9_]+|DEV_MODE")
+_ASSIGNED = re.compile(rf"^[ \t]*(?:export[ \t]+)?({_OURS.pattern})\b", re.MULTILINE)
 
 
 def from_file(path: str | os.PathLike[str]) -> dict[str, str]:
     """The variables of a ``.env`` file, read with python-dotenv as they stand. Raises ConfigurationError.
 
-    python-dotenv passes over what it cannot read; where that would be one of ours it is refused, and so is one that holds
-    ``${…}``, which is not filled in.
+    python-dotenv passes over what it cannot read; where that would be one of ours it is refused.
     """
     try:
         from dotenv import dotenv_values
     except ModuleNotFoundError:
         raise ConfigurationError("env_file= needs python-dotenv: pip install 'routerkit[cli]'") from None
-    name = f"env_file={os.fspath(path)!r}"
+    name = _named(path)
     if not os.path.exists(path):
         raise ConfigurationError(f"{name}: no such file")
     try:
@@ -90,6 +95,9 @@ def _unreadable(text: str, values: Mapping[str, str | None]) -> str:
     for match in _ASSIGNED.finditer(text):
         if match[1] not in values:
             return f"{match[1]}: cannot be read: it must be NAME=value on one line, and quotes must be closed"
-        if "${" in (values[match[1]] or ""):
-            return f"{match[1]}: holds ${{…}}, which is not filled in: write the value itself"
     return ""
+
+
+def _named(path: str | os.PathLike[str]) -> str:
+    text = os.fspath(path)
+    return "env_file=…" if is_like_a_key(text) else f"env_file={text!r}"

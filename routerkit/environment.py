@@ -16,10 +16,10 @@ import attrs
 from routerkit.core.strategies import STRATEGIES, name_of, strategy_of
 from routerkit.errors import ConfigurationError, InvalidRequestError
 from routerkit.types.gateway import checked_url
-from routerkit.types.limits import PERIODS, Budget
+from routerkit.types.limits import PERIODS, Budget, Limits
 from routerkit.types.policy import MAX_ATTEMPTS, RetryPolicy, Timeouts
 from routerkit.types.request import checked_header_value, checked_model, checked_models
-from routerkit.types.secret import REPEATED, RedactedStr, shown
+from routerkit.types.secret import RedactedStr, is_like_a_key, shown
 from routerkit.types.store import checked_namespace, checked_store_url, checked_workers
 
 PREFIXES: dict[str, tuple[str, ...]] = {
@@ -110,6 +110,14 @@ def count(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,12}", text) or int(text) == 0:
         raise ValueError("must be a whole number from 1 on")
     return int(text)
+
+
+def queue_size(text: str) -> int:
+    return Limits(concurrency=1, queue_size=whole(text)).queue_size
+
+
+def queue_timeout(text: str) -> float | None:
+    return Limits(concurrency=1, queue_timeout=duration(text)).queue_timeout
 
 
 def budget(text: str) -> Budget:
@@ -301,6 +309,8 @@ TENANT_VARIABLES: tuple[Variable, ...] = (
     Variable("TOKENS_PER_MINUTE", count, "none", "Tokens of its prompts and answers a minute.", "200000"),
     Variable("REQUESTS_PER_DAY", count, "none", "Calls a day, which begins at midnight UTC.", "5000"),
     Variable("CONCURRENCY", count, "none", "Calls under way at the same time.", "8"),
+    Variable("QUEUE_SIZE", queue_size, "0", "How many more may wait their turn; any others are refused.", "20"),
+    Variable("QUEUE_TIMEOUT", queue_timeout, "its deadline", "How long a call waits at most.", "10s"),
     Variable(
         "BUDGET", budget, "none", "What the tenant may spend: US dollars a day, or `/day`, `/month`, `/total`.", "5/day"
     ),
@@ -312,9 +322,9 @@ _BY_NAME = {variable.name: variable for variable in VARIABLES}
 _A_KEY = re.compile(rf"(?:{'|'.join(ALL_PREFIXES)})(?:TENANT_.+_)?API_KEYS?", re.DOTALL)
 
 
-def keys_in(values: Mapping[str, str]) -> list[str]:
-    """The names of variables in which keys of ours stand."""
-    return [name for name in values if _A_KEY.fullmatch(name) and values[name].strip()]
+def keys_in(values: Mapping[str, str], prefixes: tuple[str, ...]) -> Iterator[str]:
+    """The names of variables with one of these prefixes in which keys stand; no others are looked at."""
+    return (name for name in values if name.startswith(prefixes) and _A_KEY.fullmatch(name) and values[name].strip())
 
 
 class Variables(Mapping[str, str]):
@@ -380,7 +390,7 @@ def parsed(variable: Variable, given: list[tuple[str, str]]) -> Any:
     full, text = given.pop()
     try:
         value = variable.parse(text)
-        if "KEY" not in variable.name and any(_is_like_a_key(part) for part in re.split(r"[\s,;]+", text)):
+        if "KEY" not in variable.name and any(is_like_a_key(part) for part in re.split(r"[\s,;]+", text)):
             del value
             raise ValueError("holds what looks like a key: it would be sent, and shown")
         return value
@@ -394,7 +404,3 @@ def parsed(variable: Variable, given: list[tuple[str, str]]) -> Any:
     # Raised here, and without the text: it may be a key, or a URL with a password, that went into the wrong variable.
     text = ""
     raise ConfigurationError(f"{full}{told}")
-
-
-def _is_like_a_key(text: str) -> bool:
-    return text.startswith("sk-") and len(text) > REPEATED

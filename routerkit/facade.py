@@ -50,6 +50,11 @@ _ELSEWHERE = {
     "models": "fallback_models=",
     "fallbacks": "fallback_models=",
     "max_retries": "retry=RetryPolicy(max_attempts=…)",
+    "url": "base_url=",
+    "api_base": "base_url=",
+    "default_headers": "extra_headers= of a call",
+    "env_file": "from_env(env_file=…)",
+    "stream": "client.stream(…)",
 }
 """What other libraries' words for options are here."""
 
@@ -108,10 +113,7 @@ class ClientBase:
 
     @classmethod
     def _settings(cls, values: Mapping[str, str], options: Options) -> Settings:
-        unknown = sorted(options.keys() - Options.__annotations__.keys())
-        for name in (*_SECRET, *unknown):
-            if name in options:
-                options[name] = hidden(options[name])  # type: ignore[literal-required]  # frames of errors hold them
+        unknown = _hide(options)
         if unknown:
             import difflib  # only mistakes need it
 
@@ -160,6 +162,7 @@ class ClientBase:
         of the gateway that the environment speaks of, as ``OPENROUTER_BASE_URL`` would be. Raises ConfigurationError.
         """
         client = cls.__new__(cls)
+        _hide(options)
         values = Variables(os.environ)
         if env_file is not None:
             values = with_file(env_file, values)
@@ -296,6 +299,15 @@ class ClientBase:
             self._score_file.forget_lock()
         if self._carrier is not None:
             self._carrier.forked()
+
+
+def _hide(options: Options) -> list[str]:
+    """Hide what may be a key or a password from whoever looks at the frames of errors. The names of options that there are not."""
+    unknown = sorted(options.keys() - Options.__annotations__.keys())
+    for name in (*_SECRET, *unknown):
+        if name in options:
+            options[name] = hidden(options[name])  # type: ignore[literal-required]
+    return unknown
 
 
 def _shared_store(

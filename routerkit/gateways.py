@@ -54,7 +54,7 @@ FREE_TIER_WITH_CREDITS: Mapping[str, Limits] = MappingProxyType(
 )
 """The same for an account that has bought ten credits or more."""
 
-KNOWN = {gateway.name: gateway for gateway in (OPENROUTER, INFRON, ONEROUTER)}
+KNOWN: Mapping[str, Gateway] = MappingProxyType({gateway.name: gateway for gateway in (OPENROUTER, INFRON, ONEROUTER)})
 
 
 def known(name: str) -> Gateway:
@@ -74,3 +74,13 @@ def at(base_url: str) -> Gateway:
     url = checked_url(base_url)
     told = next((gateway for gateway in KNOWN.values() if gateway.base_url == url), None)
     return told or Gateway(name=urlsplit(url).netloc, base_url=url)
+
+
+def at_home(base_url: str) -> str | None:
+    """The name of the known gateway to whose domain a base URL belongs, whatever its host there. Raises ConfigurationError."""
+    domain = _domain(checked_url(base_url))
+    return next((name for name, gateway in KNOWN.items() if _domain(gateway.base_url) == domain), None)
+
+
+def _domain(url: str) -> list[str]:
+    return (urlsplit(url).hostname or "").rstrip(".").split(".")[-2:]

@@ -24,7 +24,8 @@ _TENANT = re.compile(
     rf"TENANT_(?P<name>[A-Z0-9]+(?:_[A-Z0-9]+)*?)_(?P<what>{'|'.join(each.name for each in TENANT_VARIABLES)})"
 )
 _BY_NAME = {variable.name: variable for variable in TENANT_VARIABLES}
-_LIMITS = ("requests_per_minute", "tokens_per_minute", "requests_per_day", "concurrency")
+_QUEUE = ("queue_size", "queue_timeout")
+_LIMITS = ("requests_per_minute", "tokens_per_minute", "requests_per_day", "concurrency", *_QUEUE)
 _ENVIRONMENT_NAME = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")
 """Names that a tenant of the environment can have."""
 MAX_SHOWN = 100
@@ -166,7 +167,7 @@ def _tenants_of_environment(places: Sequence[Place], among: Sequence[Gateway], *
         keys: dict[tuple[str, str], str] = {}
         """By tenant and variable, the first prefix that is set."""
         for full, name, variable in _tenant_variables(place):
-            fields = found.setdefault(name, {"keys": {}})
+            fields = found.setdefault(name, {"keys": {}, "stem": full.removesuffix(variable.name)})
             if "KEY" in variable.name:
                 keys.setdefault((name, variable.name), full)
                 continue
@@ -205,8 +206,11 @@ def _add_keys(keys: dict[str, tuple[Secret, ...]], place: Place, full: str, *, n
 
 
 def _tenant(name: str, fields: dict[str, Any]) -> Tenant:
-    keys = fields.pop("keys")
+    keys, stem = fields.pop("keys"), fields.pop("stem")
     limits = {field: fields.pop(field) for field in _LIMITS if field in fields}
+    queue = [field for field in _QUEUE if field in limits]
+    if queue and "concurrency" not in limits:
+        raise ConfigurationError(f"{stem}{queue[0].upper()}: needs {stem}CONCURRENCY, the limit that calls queue for")
     return Tenant(name, keys or None, limits=Limits(**limits) if limits else None, **fields)
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routerkit import AsyncClient, Client, ConfigurationError
+from routerkit import AsyncClient, Client, ConfigurationError, variable_names
 from routerkit.cli.options import Shared
 from routerkit.config import changed, settings_from
 from routerkit.core.strategies import STRATEGIES
@@ -30,6 +30,7 @@ KEY, OTHER_KEY = "sk-test-1234567890", "sk-test-0987654321"
 LONG_KEY = "sk-or-v1-" + "0123456789abcdef" * 4
 BASE = {"OPENROUTER_API_KEY": KEY}
 HERE = "http://127.0.0.1:9/v1"
+ONEROUTERS = ("onerouter", [OTHER_KEY], None)
 NOT_CONFIGURED = "OpenRouter API key not configured: set OPENROUTER_API_KEY or pass api_key="
 
 
@@ -51,6 +52,7 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (*os.environ,):
         if name.startswith(("OPENROUTER_", "ONEROUTER_", "INFRON_", "ROUTERKIT_", "DEV_MODE")):
             monkeypatch.delenv(name)
+    monkeypatch.setattr(variable_names, "_seen", set())
 
 
 # --- each variable ---
@@ -262,6 +264,12 @@ def test_a_misspelt_variable_is_logged_without_its_value(
     assert record.getMessage() == f"{name} is set, and routerkit knows no such variable{hint}"
 
 
+def test_a_misspelt_variable_is_told_once_however_many_clients_there_are(caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(3):
+        read({"OPENROUTER_TIMOUT": "5", "OPENROUTER_MODEL": "a/one"})
+    assert len(caplog.records) == 1
+
+
 def test_a_misspelt_key_is_told_before_it_is_missed(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(ConfigurationError, match="API key not configured"):
         settings_from({"OPENROUTER_APIKEY": KEY})
@@ -429,6 +437,11 @@ def test_empty_arguments_are_arguments() -> None:
         ({"observers": print}, "observers: must be a list of callables"),
         ({"observers": [print, 5]}, "observers: must be a list of callables"),
         ({"aliases": {"a": {"openrouter": " b "}}}, "aliases: model=' b ': not a model id"),
+        (
+            {"aliases": {"a": {"tow": "b"}}},
+            "aliases: 'a' has an id for 'tow', which is none of the gateways (openrouter)",
+        ),
+        ({"aliases": {"openrouter": {"a/one": "b"}}}, "aliases: 'openrouter' has an id for 'a/one', which is none of"),
         ({"aliases": {"a b": {}}}, "aliases: model='a b': not a model id"),
         (
             {"gateways": ["http://127.0.0.1:1/a", "http://127.0.0.1:1/b"]},
@@ -538,7 +551,16 @@ def test_a_known_gateways_own_address_is_that_gateway() -> None:
         ({"ONEROUTER_TENANT_ACME_API_KEY": KEY, "OPENROUTER_TIMEOUT": "5"}, HERE, ("onerouter", [], None)),
         ({"INFRON_DEFAULT_MODEL": "a/one", "INFRON_BASE_URL": "https://x.example"}, HERE, ("infron", [], "a/one")),
         ({"OPENROUTER_COLOUR": "red", "OPENROUTER_DEFAULT_MODEL": " "}, HERE, ("127.0.0.1:9", [], None)),
-        ({"OPENROUTER_API_KEY": KEY, "INFRON_API_KEY": OTHER_KEY}, INFRON.base_url, ("infron", [OTHER_KEY], None)),
+        *(
+            ({"OPENROUTER_API_KEY": KEY, "INFRON_API_KEY": OTHER_KEY}, url, ("infron", [OTHER_KEY], None))
+            for url in (
+                INFRON.base_url,
+                "https://llm.infron.ai",
+                "https://llm.infron.ai:443/v1",
+                "https://eu.Infron.ai./v2",
+            )
+        ),
+        ({"OPENROUTER_API_KEY": KEY, "ONEROUTER_API_KEY": OTHER_KEY}, "https://api.onerouter.pro/v1", ONEROUTERS),
     ],
 )
 @pytest.mark.parametrize("facade", [Client, AsyncClient])
@@ -551,12 +573,19 @@ def test_an_address_for_the_gateway_of_the_environment(
     settings = facade.from_env(base_url=url).settings
     keys = [key.reveal() for key in settings.keys.get(settings.gateway.name, ())]
     assert (settings.gateway.name, keys, settings.default_model) == told
-    assert settings.gateway.base_url == url
+    assert settings.gateway.base_url == url.lower()
     if url == HERE:
         others = [facade(base_url=url), facade.from_env(gateway=at(url)), facade.from_env(gateways=[url])]
         with Shared(base_url=url).client() as client:  # the command's --base-url
             for each in (*others, client):
                 assert (each.settings.gateway, each.settings.keys, each.settings.tenants) == (at(url), {}, {})
+
+
+@pytest.mark.parametrize("url", ["https://openrouter.ai/api", "https://eu.openrouter.ai/api/v1"])
+def test_a_known_gateway_is_not_sent_anothers_key(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INFRON_API_KEY", KEY)
+    with pytest.raises(ConfigurationError, match=r"^OpenRouter API key not configured"):
+        Client.from_env(base_url=url)
 
 
 @pytest.mark.parametrize("facade", [Client, AsyncClient])
@@ -568,6 +597,27 @@ def test_an_address_that_is_none_shows_no_key(facade: Any, monkeypatch: pytest.M
         ours = [repr(frame.frame.f_locals) for frame in caught.traceback if "/routerkit/" in str(frame.path)]
         assert ours
         assert not any(key in text for text in ours for key in (LONG_KEY, OTHER_KEY))
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"openrouter": f"{KEY} x"}, "api_key['openrouter']: not a valid API key: it must be 1 to 512"),
+        ({LONG_KEY: f"{KEY} x"}, "api_key[…]: not a valid API key: it must be 1 to 512"),
+        (f"{KEY},{OTHER_KEY}", "api_key: has a comma in it: several keys are a list"),
+        ([OTHER_KEY, f"{KEY},"], "api_key[1]: has a comma in it: several keys are a list"),
+    ],
+)
+def test_which_of_several_keys_is_none_is_told(given: Any, told: str) -> None:
+    assert refused(api_key=given).startswith(told)
+
+
+def test_a_prefix_alone_is_no_prefixed_id() -> None:
+    assert [INFRON.local_id(model) for model in ("infron/", "infron/a", "a")] == ["infron/", "a", "a"]
+    assert [OPENROUTER.local_id(model) for model in ("openrouter/", "openrouter/auto")] == [
+        "openrouter/",
+        "openrouter/auto",
+    ]
 
 
 def test_a_gateway_by_name_may_be_elsewhere() -> None:
@@ -587,6 +637,8 @@ def test_this_machine_needs_no_key(url: str) -> None:
 
 def test_known_gateways() -> None:
     assert [*KNOWN] == ["openrouter", "infron", "onerouter"]
+    with pytest.raises(TypeError):
+        KNOWN["x"] = OPENROUTER  # type: ignore[index]
     assert known("INFRON") is INFRON
     assert OPENROUTER.chat_url == "https://openrouter.ai/api/v1/chat/completions"
     assert INFRON.chat_url == "https://llm.infron.ai/v1/chat/completions"
@@ -734,6 +786,31 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, content: bytes | None, told:
         from_file(path)
     with pytest.raises(ConfigurationError, match=r"env_file=.*: cannot be read: Is a directory$"):
         from_file(tmp_path)
+
+
+def test_what_the_environment_says_itself_may_be_left_to_be_filled_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As files for other programs have it: ``OPENROUTER_API_KEY=${OPENROUTER_API_KEY}``."""
+    path = env_file(tmp_path, "OPENROUTER_API_KEY=${OPENROUTER_API_KEY}\nOPENROUTER_DEFAULT_MODEL=a/one\n")
+    monkeypatch.setenv("OPENROUTER_API_KEYS", KEY)
+    settings = Client.from_env(path).settings
+    assert settings.api_key is not None
+    assert (settings.api_key.reveal(), settings.default_model) == (KEY, "a/one")
+
+
+def test_a_key_for_a_path_is_not_shown() -> None:
+    with pytest.raises(ConfigurationError, match=r"^env_file=…: no such file$"):
+        Client.from_env(LONG_KEY)
+
+
+@pytest.mark.parametrize("facade", [Client, AsyncClient])
+def test_a_file_that_is_not_there_shows_no_key(facade: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="no such file") as caught:
+        facade.from_env(tmp_path / "none.env", api_key=LONG_KEY)
+    ours = [repr(frame.frame.f_locals) for frame in caught.traceback if "/routerkit/" in str(frame.path)]
+    assert ours
+    assert not any(LONG_KEY in text for text in ours)
 
 
 @pytest.mark.parametrize(

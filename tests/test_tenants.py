@@ -237,6 +237,8 @@ ENVIRONMENT = {
     "OPENROUTER_TENANT_ACME_TOKENS_PER_MINUTE": "200000",
     "OPENROUTER_TENANT_ACME_REQUESTS_PER_DAY": " 5000 ",
     "OPENROUTER_TENANT_ACME_CONCURRENCY": "8",
+    "OPENROUTER_TENANT_ACME_QUEUE_SIZE": "20",
+    "OPENROUTER_TENANT_ACME_QUEUE_TIMEOUT": "10s",
     "OPENROUTER_TENANT_ACME_BUDGET": "5",
     "OPENROUTER_TENANT_BIG_CORP_API_KEYS": f"{GLOBEX},{ACME}",
     "OPENROUTER_TENANT_2_API_KEY": GLOBEX,
@@ -254,7 +256,7 @@ def test_tenants_of_the_environment() -> None:
     assert [*tenants] == ["2", "acme", "big_corp"]
     assert revealed(tenants["acme"]) == {"openrouter": [ACME]}
     assert (tenants["acme"].default_model, tenants["acme"].fallback_models) == ("a/one", ("b/two", "c/three"))
-    assert tenants["acme"].limits == Limits(60, 200_000, 5_000, 8)
+    assert tenants["acme"].limits == Limits(60, 200_000, 5_000, 8, queue_size=20, queue_timeout=10)
     assert tenants["acme"].budget == Budget(5)
     assert (tenants["2"].limits, tenants["2"].budget) == (None, None)
     assert revealed(tenants["big_corp"]) == {"openrouter": [GLOBEX, ACME]}
@@ -436,6 +438,10 @@ def test_tenants_that_use_the_same_word_share_no_bill(caplog: pytest.LogCaptureF
         ("OPENROUTER_TENANT_ACME_TOKENS_PER_MINUTE", "1.5", "OPENROUTER_TENANT_ACME_TOKENS_PER_MINUTE='1.5': must be"),
         ("OPENROUTER_TENANT_ACME_REQUESTS_PER_DAY", "-1", "OPENROUTER_TENANT_ACME_REQUESTS_PER_DAY='-1': must be"),
         ("OPENROUTER_TENANT_ACME_CONCURRENCY", "many", "OPENROUTER_TENANT_ACME_CONCURRENCY='many': must be"),
+        ("OPENROUTER_TENANT_ACME_QUEUE_SIZE", "1000001", "OPENROUTER_TENANT_ACME_QUEUE_SIZE: must be a whole number"),
+        ("OPENROUTER_TENANT_ACME_QUEUE_SIZE", "5", "OPENROUTER_TENANT_ACME_QUEUE_SIZE: needs OPENROUTER_TENANT_ACME_C"),
+        ("OPENROUTER_TENANT_ACME_QUEUE_TIMEOUT", "0", "OPENROUTER_TENANT_ACME_QUEUE_TIMEOUT: must be a number above"),
+        ("OPENROUTER_TENANT_ACME_QUEUE_TIMEOUT", "5", "OPENROUTER_TENANT_ACME_QUEUE_TIMEOUT: needs OPENROUTER_TENANT_"),
         ("OPENROUTER_TENANT_ACME_BUDGET", "5/week", "OPENROUTER_TENANT_ACME_BUDGET='5/week': must be US dollars"),
         ("OPENROUTER_TENANT_ACME_FALLBACK_MODELS", "a,b c", "OPENROUTER_TENANT_ACME_FALLBACK_MODELS"),
     ],

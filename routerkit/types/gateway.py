@@ -192,7 +192,7 @@ class Gateway:
     def local_id(self, model: str) -> str:
         """A model id as this gateway knows it: without the redundant prefix. ``openrouter/auto`` is no prefixed id."""
         bare = model.removeprefix(self.id_prefix)
-        return bare if self.id_format == "any" or "/" in bare else model
+        return bare if bare and (self.id_format == "any" or "/" in bare) else model
 
     def knows_format(self, model: str) -> bool:
         """Whether a model id looks like one of this gateway's."""

@@ -32,6 +32,11 @@ def shown(value: object) -> str:
     return f"'{value}'" if fits else "…"
 
 
+def is_like_a_key(text: str) -> bool:
+    """Whether it may be a key that went into the wrong place."""
+    return text.startswith("sk-") and len(text) > REPEATED
+
+
 def listed(names: Sequence[str]) -> str:
     """Names as errors list them, and not all of them where they are many."""
     more = f" and {len(names) - 10} more" if len(names) > 10 else ""
@@ -162,8 +167,7 @@ def _by_gateway(value: Mapping[object, object], name: str) -> dict[str, tuple[Se
     for gateway, each in value.items():
         if not isinstance(gateway, str):
             raise ConfigurationError(f"{name}: must go from gateway name to key, not from {type(gateway).__name__}")
-        # A longer one may be a key that went into the wrong place.
-        keys[gateway] = _several(each, f"{name}[{gateway!r}]" if len(gateway) <= 20 else f"{name}[…]")
+        keys[gateway] = _several(each, f"{name}[{shown(gateway)}]")
     return keys
 
 
@@ -182,6 +186,8 @@ def _secret(value: object, name: str) -> Secret:
         return value
     if not isinstance(value, str):
         raise ConfigurationError(f"{name}: must be a string, not {type(value).__name__}")
+    if "," in value:  # no gateway's key has one, and variables part keys by it
+        raise ConfigurationError(f"{name}: has a comma in it: several keys are a list")
     try:
         return Secret(value)
     except ValueError as error:

@@ -46,6 +46,13 @@ def test_a_blank_variable_does_not_hide_the_files(doctor: Doctor) -> None:
     assert variables["found"] == "OPENROUTER_API_KEY (.env)"
 
 
+def test_a_key_that_nobody_uses_is_not_told_to_be_read(doctor: Doctor) -> None:
+    found = doctor("--no-dev", INFRON_API_KEY=CANARY, INFRON_TENANT_A_API_KEY=CANARY, OPENROUTER_API_KEY=CANARY)
+    (variables,) = (check for check in found if check["name"] == "variables")
+    aside = "not looked at here: INFRON_API_KEY, INFRON_TENANT_A_API_KEY"
+    assert variables["found"] == f"OPENROUTER_API_KEY (environment); {aside}"
+
+
 def test_a_file_may_be_a_pipe_and_is_read_once(doctor: Doctor) -> None:
     reader, writer = os.pipe()
     os.write(writer, b"OPENROUTER_DEFAULT_MODEL=a/one\n")

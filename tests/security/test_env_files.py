@@ -65,7 +65,7 @@ def test_nothing_is_filled_in(quote: str, name: str, tmp_path: Path, monkeypatch
         with pytest.raises(
             ConfigurationError, match=r"OPENROUTER_API_KEY: holds \$\{…\}, which is not filled in"
         ) as caught:
-            from_file(path)
+            Client.from_env(path)
         assert "hunter2" not in str(caught.value)
         return
     assert from_file(path)["OPENROUTER_API_KEY"] == name

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from routerkit.cli.doctor.check import CONFIGURATION, Check, failed, ok, skipped, warning
 from routerkit.cli.doctor.ignored import is_ignored
 from routerkit.cli.doctor.subject import NAMED, Subject
-from routerkit.names import MAX_NAME, OURS, is_known, nearest
 from routerkit.types.secret import shown
 from routerkit.types.settings import Settings
+from routerkit.variable_names import MAX_NAME, OURS, is_known, nearest
 
 
 def _examined(subject: Subject) -> Iterator[Check]:

@@ -21,7 +21,6 @@ from routerkit.core.effects import Await, Emit, HttpResponse, Send, Sleep, Step
 from routerkit.env_file import below, from_file
 from routerkit.environment import Variables
 from routerkit.errors import ConfigurationError
-from routerkit.names import UNKNOWN
 from routerkit.telemetry.observe import record
 from routerkit.tenancy import settings_for, tenant_keys
 from routerkit.transport.drive import advance
@@ -32,6 +31,7 @@ from routerkit.types.policy import Timeouts
 from routerkit.types.secret import Secret, origin_of
 from routerkit.types.settings import Settings
 from routerkit.types.store import SharedStore
+from routerkit.variable_names import UNKNOWN
 
 if TYPE_CHECKING:
     from routerkit.cli.options import Shared

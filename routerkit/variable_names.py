@@ -1,4 +1,4 @@
-"""Names of variables: which there are, and which may have been meant by one that nobody reads."""
+"""Names of environment variables: which there are, and which may have been meant by one that nobody reads."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ OURS = re.compile(
 UNKNOWN = "%s is set, and routerkit knows no such variable%s"
 MAX_NAME = 100
 """Characters of a variable's name that are shown."""
+
+_seen: set[str] = set()
+"""Names that :func:`misspelt` has looked at."""
 
 _OF_A_TENANT = re.compile(
     rf"(?:{'|'.join(ALL_PREFIXES)})TENANT_[A-Z0-9_]+_(?:{'|'.join(each.name for each in TENANT_VARIABLES)})"
@@ -49,11 +52,17 @@ def nearest(name: str) -> str | None:
 
 def misspelt(values: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Names of variables that are set and that nobody reads, and what else is to be said of each: those that resemble one of ours,
-    and any that begins with our own name. Other programs may have variables for the same gateways."""
+    and any that begins with our own name. Other programs may have variables for the same gateways.
+
+    Each is told once in a process, which may make many clients.
+    """
     for name in values:
+        if name in _seen:
+            continue
         match = OURS.match(name)
         if match is None or match[1] is None or len(name) > MAX_NAME or is_known(name) or not values[name].strip():
             continue
+        _seen.add(name)
         near = nearest(name)
         if near is not None or name.startswith("ROUTERKIT_"):
             yield name if name.isprintable() else repr(name), f": did you mean {near}?" if near else ""
