@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from routerkit.types.event import PriceJump as PriceJump
     from routerkit.types.event import StoreChanged as StoreChanged
     from routerkit.types.event import StoreState as StoreState
+    from routerkit.types.event import StrategyFailed as StrategyFailed
     from routerkit.types.fault import Fault as Fault
     from routerkit.types.fleet import FleetReport as FleetReport
     from routerkit.types.fleet import LimitState as LimitState
@@ -137,7 +138,7 @@ _HOMES = {
         "routerkit.types.tokens": ("Usage"),
         "routerkit.types.event": (
             "Event AttemptFinished CallFinished BreakerChanged BreakerState CatalogRefreshed PriceJump "
-            "StoreChanged StoreState"
+            "StoreChanged StoreState StrategyFailed"
         ),
         "routerkit.types.fault": ("Fault"),
         "routerkit.types.fleet": ("FleetReport LimitState OpenBreaker"),

@@ -13,6 +13,7 @@ from routerkit import Client, Outlook, Strategy, Weighted
 from routerkit.config import settings_from
 from routerkit.testing import ScriptedTransport, VirtualRuntime
 from routerkit.testing import replies as r
+from routerkit.types.event import StrategyFailed
 from routerkit.types.policy import Timeouts
 from routerkit.types.route import Candidate, Target
 from tests.support.core import HOST, A, B, C, World, after, asking, target
@@ -224,6 +225,20 @@ def test_without_one_the_first_order_holds() -> None:
     world = of(Backwards())
     world.script(C, r.error(500))
     assert ask(world).attempts == [f"{C} 500 server_error", f"{B} 200 ok"]
+
+
+class Broken(Strategy):
+    def order(self, candidates: Sequence[Candidate], outlook: Outlook) -> Sequence[Candidate]:
+        raise KeyError("a secret of the caller's")
+
+
+def test_a_strategy_that_fails_is_told_of_by_each_call_and_not_by_explaining() -> None:
+    world = of(Broken())
+    told = StrategyFailed("Broken", "KeyError")
+    world.gateway.run(world.router.explain(asking(model=None, fallback_models=None)))
+    assert told not in world.events
+    assert ask(world).attempts == [f"{A} 200 ok"]
+    assert world.events.count(told) == 1
 
 
 # --- in the account of the call ---

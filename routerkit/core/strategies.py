@@ -20,6 +20,7 @@ from routerkit.core.needs import Needs, tells, unfit
 from routerkit.core.performance import Score
 from routerkit.core.pricing import expected_cost, in_usd
 from routerkit.errors import ConfigurationError
+from routerkit.types.event import StrategyFailed
 from routerkit.types.model import Model
 from routerkit.types.policy import number
 from routerkit.types.request import ChatRequest
@@ -51,6 +52,8 @@ class Outlook:
     """0, 1, 2, …: counts the calls of the client."""
     today: datetime.date = datetime.date.min
     """In UTC; unless it is given, no model has expired."""
+    failed: Callable[[StrategyFailed], object] | None = None
+    """Is told of a strategy that raised."""
 
 
 class Strategy(ABC):
@@ -89,7 +92,10 @@ def ordered(strategy: Strategy, candidates: Sequence[Candidate], outlook: Outloo
                 if len(found) == len(given):
                     break
     except Exception as error:
-        note = f"{name_of(strategy)} failed ({type(error).__name__}), so as planned"
+        told = StrategyFailed(name_of(strategy), type(error).__name__)
+        if outlook.failed is not None:
+            outlook.failed(told)
+        note = f"{told.strategy} failed ({told.error}), so as planned"
         return tuple(noted(candidate, note) for candidate in given.values())
     lost = [candidate for target, candidate in given.items() if target not in found]
     return (*found.values(), *(noted(candidate, f"left out by {name_of(strategy)}, so last") for candidate in lost))

@@ -16,6 +16,7 @@ from routerkit.types.event import (
     CatalogRefreshed,
     Event,
     Observer,
+    StrategyFailed,
 )
 
 log = logging.getLogger("routerkit")
@@ -58,6 +59,8 @@ def record(event: Event) -> None:
     elif isinstance(event, BreakerChanged):
         level = logging.WARNING if event.state is BreakerState.OPEN else logging.INFO
         log.log(level, "breaker of %s: %s", event.scope, event.state)
+    elif isinstance(event, StrategyFailed):
+        log.warning("strategy %s failed (%s); the order is as planned", event.strategy, event.error)
     elif isinstance(event, CatalogRefreshed):
         if event.partial is not None:
             log.warning(

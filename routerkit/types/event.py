@@ -91,5 +91,15 @@ class StoreChanged:
     """Why it is lost, such as ``timeout``; which kind of count it had lost: ``day`` or ``money``."""
 
 
-Event: TypeAlias = AttemptFinished | CallFinished | BreakerChanged | CatalogRefreshed | StoreChanged
+@attrs.frozen
+class StrategyFailed:
+    """A strategy raised, so the planned order stood."""
+
+    strategy: str
+    """Its name, or that of its class."""
+    error: str
+    """The class name of what it raised."""
+
+
+Event: TypeAlias = AttemptFinished | CallFinished | BreakerChanged | CatalogRefreshed | StoreChanged | StrategyFailed
 Observer: TypeAlias = Callable[[Event], object]
