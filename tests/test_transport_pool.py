@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import aiohttp
 import pytest
 
 from routerkit.core.effects import Close, Failure, Read, StreamResponse, TransportFailure
@@ -17,6 +18,7 @@ from routerkit.testing import replies as r
 from routerkit.transport import aiohttp as tasks
 from routerkit.transport import requests as threads
 from routerkit.transport import sockets
+from routerkit.transport.aiohttp_connection import REQUEST_CLASS, Request
 from routerkit.types.verdict import Sent
 from tests.support.drivers import (
     DRIVERS,
@@ -253,6 +255,47 @@ def test_a_refusal_while_the_request_is_still_being_sent(driver: Driver, server:
     for _ in range(5):
         answer = driver.send(send(request(server.url, body=bytes(20_000_000))))
         assert (answer.status, answer.body) == (413, b"large")
+
+
+def test_a_connection_is_not_used_again_before_its_request_is_out(server: FaultServer) -> None:
+    """Of tasks: a thread writes first, and reads then."""
+    go_on = threading.Event()
+
+    def refuse(connection: Connection) -> None:
+        connection._read_until(b"\r\n\r\n")
+        connection.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 5\r\n\r\nlarge")
+        go_on.wait(10)  # the connection stays open, and the rest of the request unread
+
+    server.on_connect = refuse
+    with AsyncDriver(gateway_at(server.url)) as driver:
+        for _ in range(2):
+            answer = driver.send(send(request(server.url, body=bytes(20_000_000))))
+            assert (answer.status, answer.body) == (413, b"large")
+        go_on.set()
+    assert server.connections_opened == 2
+
+
+def test_requests_are_what_aiohttp_itself_would_send(server: FaultServer) -> None:
+    """Ours go out in a cheaper way, but where they are traced: whoever traces aiohttp has its sessions made with a trace."""
+    assert issubclass(REQUEST_CLASS, Request), "aiohttp makes its responses of something else: see there"
+    seen: list[str] = []
+
+    async def chunk(session: Any, context: Any, params: Any) -> None:
+        seen.append(params.method)
+
+    with AsyncDriver(gateway_at(server.url)) as driver:
+        ask(driver, server)
+        [homes] = driver.transport._homes.values()
+        [home] = homes.values()
+        trace = aiohttp.TraceConfig()
+        trace.on_request_chunk_sent.append(chunk)
+        trace.freeze()
+        home.session.trace_configs.append(trace)
+        ask(driver, server)
+    ours, its = server.requests
+    assert (ours.method, ours.path, ours.body) == (its.method, its.path, its.body)
+    assert ours.headers == its.headers
+    assert seen == ["POST"]
 
 
 def test_many_threads(server: FaultServer) -> None:

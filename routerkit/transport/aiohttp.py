@@ -10,45 +10,35 @@ import asyncio
 import atexit
 import contextlib
 import os
-import socket
 import ssl
 import sys
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
-from contextvars import ContextVar
 from functools import partial
 from typing import Any, TypeVar
 
 import aiohttp
-import attrs
-from aiohttp import (
-    AddrInfoType,
-    BytesPayload,
-    ClientResponse,
-    ClientSession,
-    ClientTimeout,
-    DummyCookieJar,
-    Payload,
-    TCPConnector,
-    ThreadedResolver,
-)
-from aiohttp.abc import ResolveResult
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.connector import Connection
+from aiohttp import ClientResponse, ClientSession, ClientTimeout, DummyCookieJar
 from aiohttp.http import HttpProcessingError
 
 from routerkit.core import effects
 from routerkit.core.effects import Failure, HttpRequest, StreamResponse, TransportFailure
-from routerkit.transport.addresses import AddressNotAllowedError, check_public
-from routerkit.transport.aiohttp_reader import ResponseReader
+from routerkit.transport.addresses import AddressNotAllowedError
+from routerkit.transport.aiohttp_connection import (
+    REQUEST_CLASS,
+    Body,
+    Connector,
+    Progress,
+    PublicResolver,
+    current,
+    public_socket,
+)
 from routerkit.transport.body import decoded
 from routerkit.transport.failures import (
     KEEPALIVE_IDLE,
-    READ_SIZE,
     destination,
     headers_of,
     is_local,
-    is_readable,
     name_of,
 )
 from routerkit.transport.origins import Origin, Origins
@@ -58,11 +48,11 @@ from routerkit.types.verdict import Sent
 if sys.version_info >= (3, 11):
     from asyncio import Timeout, timeout_at
 
-    _reschedule, _due = Timeout.reschedule, Timeout.when
+    _due = Timeout.when
 else:
     from async_timeout import Timeout, timeout_at
 
-    _reschedule, _due = Timeout.update, Timeout.deadline.fget
+    _due = Timeout.deadline.fget
 
 LINGER = 0.25
 """Seconds to keep a connection for the last bytes of an answer whose content is complete. Nobody waits meanwhile."""
@@ -80,126 +70,6 @@ _ERRORS = (
 """What aiohttp raises when an exchange fails. IndexError: when no connection could be tried, for a reason that is no OSError."""
 
 T = TypeVar("T")
-
-
-@attrs.define(eq=False)
-class _Progress:
-    """How far the exchange of this task has come, and the timer of the phase it is in."""
-
-    connect: float
-    first_byte: float
-    until: float
-    """The end of it all, on the loop's clock."""
-    fresh: bool
-    timer: Timeout | None = None
-    sent: Sent = Sent.NOT_SENT
-    reused: bool = False
-
-    def allow(self, seconds: float) -> None:
-        """A phase begins that may take so long."""
-        if self.timer is not None:
-            now = asyncio.get_running_loop().time()
-            _reschedule(self.timer, min(self.until, now + seconds))
-
-
-_progress: ContextVar[_Progress] = ContextVar("routerkit_progress")
-
-
-class _Protocol(ResponseHandler):
-    """One connection. It knows whether it has served, and has its answers read by our reader."""
-
-    served = False
-
-    def set_response_params(self, *, skip_payload: bool = False, read_bufsize: int = READ_SIZE, **_: Any) -> None:
-        """Called before each request, for a parser. What the server has said by then belongs to its answer."""
-        self._skip_payload = skip_payload
-        self._parser: Any = ResponseReader(self, self._loop, read_bufsize, "HEAD" if skip_payload else "GET")
-        if self._tail:
-            early, self._tail = self._tail, b""
-            self.data_received(early)
-
-    def is_quiet(self) -> bool:
-        """Whether the server has sent nothing since the last answer: neither the end of the connection nor stray bytes.
-
-        The loop may have had no time yet to see it.
-        """
-        if self.should_close or self.transport is None:
-            return False
-        sock = self.transport.get_extra_info("socket")
-        return sock is None or not is_readable(sock)
-
-    def close(self) -> None:
-        """Close at once: asyncio would first send what is left of a request to a server that may not take it."""
-        # Raised until Python 3.11 by a TLS transport that has lost its connection.
-        with contextlib.suppress(AttributeError):
-            if self.transport is not None and self.transport.get_write_buffer_size():
-                self.transport.abort()
-        super().close()
-
-    def connection_lost(self, error: BaseException | None) -> None:
-        transport = self.transport
-        if error is not None and self._parser is not None:
-            self._parser.fail("the connection broke within the body")
-        super().connection_lost(error)
-        if transport is not None:
-            transport.close()  # until Python 3.11 a TLS transport takes a lost connection for one left open
-
-
-class Connector(TCPConnector):
-    """Tells an exchange when it is connected, and whether its connection had served before."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self._factory: Any = partial(_Protocol, loop=self._loop)
-
-    async def connect(self, *args: Any, **kwargs: Any) -> Connection:
-        progress = _progress.get()
-        connection = await super().connect(*args, **kwargs)
-        protocol: Any = connection.protocol
-        while protocol.served and (progress.fresh or not protocol.is_quiet()):
-            connection.close()
-            connection = await super().connect(*args, **kwargs)
-            protocol = connection.protocol
-        progress.reused, protocol.served = protocol.served, True
-        progress.sent = Sent.MAYBE
-        return connection
-
-    async def _create_connection(self, *args: Any, **kwargs: Any) -> ResponseHandler:
-        progress = _progress.get()
-        progress.allow(progress.connect)
-        protocol = await super()._create_connection(*args, **kwargs)
-        progress.allow(progress.first_byte)
-        return protocol
-
-    def leave(self) -> None:
-        """Close nothing: the loop is no longer ours or no longer there."""
-        self._closed = True
-
-
-class _PublicResolver(ThreadedResolver):
-    """Resolves names, and refuses those with an address that is not public."""
-
-    async def resolve(self, *args: Any, **kwargs: Any) -> list[ResolveResult]:
-        found = await super().resolve(*args, **kwargs)
-        check_public(each["host"] for each in found)
-        return found
-
-
-def _public_socket(address: AddrInfoType) -> socket.socket:
-    """A socket for an address, also for one that is no name and that no resolver has seen."""
-    check_public([str(address[4][0])])
-    return socket.socket(*address[:3])
-
-
-class _Body(BytesPayload):
-    """A request's body, of any size: aiohttp would warn of more than 1 MiB, and read it in pieces from a thread.
-
-    It goes out in one write. So an early answer is read before the write is found to have failed, and not lost.
-    """
-
-    def __init__(self, data: bytes) -> None:
-        Payload.__init__(self, data)
-        self._size = len(data)
 
 
 _living: weakref.WeakSet[AiohttpTransport] = weakref.WeakSet()
@@ -296,13 +166,14 @@ class _Home:
         if tls is not None:
             options["ssl"] = tls
         if origin.block_private:
-            options.update(resolver=_PublicResolver(), socket_factory=_public_socket)
+            options.update(resolver=PublicResolver(), socket_factory=public_socket)
         self.session = ClientSession(
             connector=Connector(**options),
             timeout=_NO_TIMEOUT,
             cookie_jar=DummyCookieJar(),
             auto_decompress=False,
             trust_env=False,
+            request_class=REQUEST_CLASS,
         )
         self.session._retry_connection = False  # it would send a GET again, unseen
         self.streams: weakref.WeakSet[ClientResponse] = weakref.WeakSet()
@@ -311,7 +182,7 @@ class _Home:
 
     def ask(self, request: HttpRequest, headers: dict[str, str]) -> Awaitable[ClientResponse]:
         """Send a request and wait for the head of its answer."""
-        body = None if request.body is None else _Body(request.body)
+        body = None if request.body is None else Body(request.body)
         return self.session.request(
             request.method, request.url, data=body, headers=headers, allow_redirects=False, proxy=self._proxy
         )
@@ -359,8 +230,8 @@ class Exchange:
         """Send the request and read the answer's head. Raises TransportFailure."""
         self._loop = asyncio.get_running_loop()
         now = self._loop.time()
-        self._progress = _Progress(order.connect, order.first_byte, now + order.total, order.request.fresh)
-        _progress.set(self._progress)
+        self._progress = Progress(order.connect, order.first_byte, now + order.total, order.request.fresh)
+        current.set(self._progress)
         until = now + min(order.first_byte, order.total)
         self._response = await self._guarded(partial(home.ask, order.request, headers), until)
         self._progress.sent = Sent.RESPONDED

@@ -107,7 +107,7 @@ class ResponseReader:
 
 
 def _message(head: Head) -> RawResponseMessage:
-    headers: CIMultiDict[str] = CIMultiDict(head.headers)
+    headers: CIMultiDict[str] = CIMultiDict(head.headers.items())
     return RawResponseMessage(
         version=HttpVersion11,
         code=head.status,
