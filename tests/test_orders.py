@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from routerkit import Client, Outlook, Strategy, Weighted
@@ -106,6 +107,15 @@ def test_clients_that_share_take_turns_together() -> None:
         world.router = world.router.sharing(world.settings)
         ask(world)
     assert world.gateway.models_asked == [A, B, C]
+
+
+def test_views_of_other_strategies_take_no_turns_of_theirs() -> None:
+    world = of("round_robin")
+    other = world.root.sharing(attrs.evolve(world.settings, strategy="cost_optimized"))
+    for _ in range(3):
+        ask(world)
+        world.gateway.run(other.complete(asking(model=None, fallback_models=None)))
+    assert world.gateway.models_asked[::2] == [A, B, C]
 
 
 def test_a_strategy_of_ones_own() -> None:
@@ -268,6 +278,7 @@ def test_so_it_has_models_of_the_catalogue_once_they_are_drawn() -> None:
     told = ask(world)
     assert [model for model, _ in plan_of(told)] == [C, B, A, D]
     assert told.route.plan.skipped == told.route.skipped
+    assert [each.model for each in told.route.plan] == [C, B, A, D]
 
 
 def test_an_error_has_the_plan_too() -> None:

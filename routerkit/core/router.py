@@ -32,7 +32,7 @@ from routerkit.core.turns import Turns
 from routerkit.core.usage import Accounts
 from routerkit.errors import APIError, ConfigurationError, DeadlineExceededError, InvalidRequestError
 from routerkit.types.completion import Completion
-from routerkit.types.event import BreakerChanged, Event, StoreChanged
+from routerkit.types.event import BreakerChanged, Event, StoreChanged, StrategyFailed
 from routerkit.types.gateway import Gateway
 from routerkit.types.key_info import KeyInfo
 from routerkit.types.model import Model
@@ -63,7 +63,7 @@ class Router:
         self.observed = observed
         self.store = store
         self.turns = Turns(runtime)
-        self._changes: deque[BreakerChanged | StoreChanged] = deque(maxlen=1000)
+        self._changes: deque[BreakerChanged | StoreChanged | StrategyFailed] = deque(maxlen=1000)
         self.health = Health(runtime, settings.breaker, settings.retry, self._changes.append)
         self.board = None if settings.dev_mode is not None else board  # what a mock says is for nobody else
         self.fleet = None if self.board is None else Fleet(runtime, self.board, self.health)
@@ -75,8 +75,8 @@ class Router:
         """By gateway."""
         self._rings: dict[tuple[str, str], tuple[Key, ...]] = {}
         """By tenant and gateway."""
-        self._turns: dict[str | None, int] = {}
-        """By tenant, how many calls strategies have ordered."""
+        self._turns: dict[tuple[object, ...], int] = {}
+        """By tenant and strategies, how many calls they have ordered."""
         self._settle(settings)
 
     def _settle(self, settings: Settings) -> None:
@@ -91,6 +91,8 @@ class Router:
         strategies = (self.strategy, self.fallback_strategy)
         self.scored = settings.performance_cache or any(each is not None and needs_scores(each) for each in strategies)
         """Whether targets are scored: a strategy looks at it, or it is kept for later."""
+        self._in_turn = (settings.tenant, *map(type, strategies))
+        """Who takes turns together: views of the same strategies. What another strategy orders meanwhile is no turn of theirs."""
         self.quotas = quotas_of(settings, self.store, self.turns)
         """The limits and budgets that apply; ``None``: there are none."""
         self._default_plan: Plan | None = None
@@ -186,7 +188,9 @@ class Router:
         yield from self._read_each(request.timeouts, failed)
         rest = Plan()
         if self.draws(request):
-            closed = {name for name, access in self.access.items() if plan.lacks(access.gateway, request)}
+            refused = [self.health.peek(each.target, self.access[each.gateway].keys) for each in chosen.targets]
+            wide = {each.gateway for each, why in zip(chosen.targets, refused, strict=True) if why and why.gateway_wide}
+            closed = {name for name, each in self.access.items() if name in wide or plan.lacks(each.gateway, request)}
             present = [each.target for each in chosen.targets]
             rest = plan.from_catalog(self.snapshots(), request, present, self.runtime.wall(), closed)
         targets, skipped, needs = [], [*chosen.skipped], needs_of(request)
@@ -230,12 +234,12 @@ class Router:
 
     def outlook(self, request: ChatRequest, *, counted: bool = True) -> Outlook:
         """What a strategy may look at; ``counted``: for a call, of which strategies may take turns."""
-        owner = self.settings.tenant
-        turn = self._turns.get(owner, 0)
+        turn = self._turns.get(self._in_turn, 0)
         if counted:
-            self._turns[owner] = turn + 1
+            self._turns[self._in_turn] = turn + 1
         needs, day = needs_of(request), plan.today(self.runtime.wall())
-        return Outlook(request, needs, self.entry, self.scores.get, self.runtime.random, turn, day)
+        tell = self._changes.append if counted else None
+        return Outlook(request, needs, self.entry, self.scores.get, self.runtime.random, turn, day, tell)
 
     def snapshots(self) -> dict[str, Snapshot]:
         """The catalogues in memory, by gateway."""

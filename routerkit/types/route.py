@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -92,6 +93,9 @@ class Plan:
     targets: tuple[Candidate, ...] = ()
     skipped: tuple[Skip, ...] = ()
 
+    def __iter__(self) -> Iterator[Candidate]:
+        return iter(self.targets)
+
     def to_dict(self) -> dict[str, Any]:
         """The plan as plain values for JSON."""
         return {
@@ -177,7 +181,8 @@ class Route:
     """What limits and budgets decided in this process alone, as the store that counts for all was lost: ``the call``, or a
     target; in order."""
     targets: tuple[Candidate, ...] = ()
-    """Those of the plan, in the order in which they had, or would have had, their turn, each with the reason why."""
+    """Those of the plan, in the order in which they had, or would have had, their turn, each with the reason why; as far as the
+    call came: strategies order what follows the model that the call names, and the catalogue is drawn, only when needed."""
 
     @property
     def plan(self) -> Plan:
