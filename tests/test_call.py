@@ -23,7 +23,7 @@ from routerkit.core.verdict import Signal, classify
 from routerkit.testing import replies as r
 from routerkit.types.event import AttemptFinished, BreakerState
 from routerkit.types.verdict import Billing, Blame, Sample, Sent
-from tests.support.core import HOST, A, B, C, World, after, asking, doing, target
+from tests.support.core import HOST, A, B, C, World, after, asking, body, doing, target
 from tests.support.virtual import Interruption, VirtualRuntime
 
 HINT = {"Retry-After": "200"}
@@ -53,6 +53,21 @@ def test_what_is_said_of_a_list_of_models_holds_for_none_of_them(refusal: r.Repl
     assert set(world.router.health.states().values()) == {BreakerState.CLOSED}
     told = world.ask(stream=stream)
     assert (told.gives, told.skipped) == ("Fine", {})
+
+
+CUT = body(b'data: {"choices": [{"delta": {"content": "Fine"}}]}\n\n')
+
+
+@pytest.mark.parametrize("broken", [CUT, after(11, CUT)], ids=["cut", "slow and cut"])
+def test_and_so_does_a_stream_of_it_that_is_slow_or_breaks(broken: r.Reply) -> None:
+    world = World()
+    world.gateway.default = broken
+    for _ in range(10):
+        assert world.ask(models=[A, B], stream=True).attempts == [f"{A} 200 truncated"]
+    assert set(world.router.health.states().values()) == {BreakerState.CLOSED}
+    for _ in range(10):
+        world.ask(stream=True)
+    assert world.router.health.states()[f"{A} on {HOST}"] is BreakerState.OPEN
 
 
 def test_what_is_said_of_the_key_or_the_gateway_holds_all_the_same() -> None:

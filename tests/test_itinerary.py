@@ -18,12 +18,14 @@ from routerkit import (
     Strategy,
     Timeouts,
 )
+from routerkit.core.effects import Failure, TransportFailure
 from routerkit.core.limits import Charge, Counting, Denial, Grant
 from routerkit.core.verdict import Signal, classify
 from routerkit.store.memory import MemoryStore
 from routerkit.testing import replies as r
 from routerkit.types.event import BreakerState
 from routerkit.types.route import Candidate, Origin
+from routerkit.types.verdict import Sent
 from tests.support.core import HOST, KEY, A, B, C, Told, World, after, asking, doing, target
 from tests.support.virtual import VirtualRuntime
 
@@ -572,3 +574,73 @@ def test_streams_that_hang_are_noticed_before_they_end(stream: bool) -> None:
     assert world.ask(fallback_models=[B]).gives == f"Hello from {B if stream else A}"
     for step in hanging:
         step.close()
+
+
+# --- every target in its turn, and once ---
+
+
+def test_named_models_whose_time_has_come_go_before_what_nobody_named() -> None:
+    world = World()
+    world.catalog(entry("x/free:free", pricing=FREE))
+    world.script(A, r.error(429, headers={"Retry-After": "2"}), r.completion("Fine"))
+    world.ask(timeouts=Timeouts(total=2), fallback_models=[C])
+    world.script(B, after(8, r.error(500)))
+    assert world.ask(fallback_models=[B]).attempts == [f"{B} 500 server_error", f"{A} 200 ok"]
+
+
+class Refusing(MemoryStore):
+    """Refuses one model the first time, for some seconds."""
+
+    seconds = 1.0
+    refused = False
+
+    def admit(self, charges: Sequence[Charge], lease: float, owner: str = "") -> Counting[Grant | Denial]:
+        made = yield from super().admit(charges, lease, owner)
+        if self.refused or not any(A in charge.name for charge in charges):
+            return made
+        self.refused = True
+        return Denial(charges[0], self.seconds)
+
+
+def refusing() -> World:
+    runtime = VirtualRuntime()
+    limits = {f"model:{A}": Limits(requests_per_minute=9)}
+    return World(runtime=runtime, store=Refusing(runtime), limits=limits, catalog_fallback=False)
+
+
+def test_those_that_are_back_keep_to_the_order_of_the_plan_however_often_they_were_refused() -> None:
+    world = refusing()
+    key = world.router.access[HOST].keys[0]
+    for model, seconds in ((A, "5"), (B, "12")):
+        rests = classify(Signal(status=429, headers={"retry-after": seconds}))
+        world.router.health.cool(target(model), key, rests, 429)
+    told = world.ask(fallback_models=[B])
+    assert (told.attempts, len(told.waits)) == ([f"{A} 200 ok"], 2)
+
+
+def test_the_target_of_a_panic_probe_has_had_its_turn() -> None:
+    world = World(retry=RetryPolicy(max_same_target=1), catalog_fallback=False)
+    world.trip(A)
+    world.script(A, after(8, r.error(409)))
+    assert world.ask().attempts == [f"{A} 409 conflict"]
+
+
+def test_what_its_breaker_refused_and_then_a_limit_comes_back_once() -> None:
+    world = refusing()
+    world.script(B, r.error(429, headers={"Retry-After": "20"}), r.error(400, message=f"{B} is not a valid model id"))
+    world.ask(model=B, timeouts=Timeouts(total=3))
+    world.trip(A)
+    world.script(A, TransportFailure(Failure.FIRST_BYTE_TIMEOUT, Sent.MAYBE, lag=2))
+    told = world.ask(fallback_models=[B])
+    assert told.attempts == [f"{A} - local_lag", f"{B} 400 model_not_found"]
+
+
+def test_nobody_queues_where_the_gateway_failed() -> None:
+    world = World(limits={f"model:{A}": Limits(concurrency=1, queue_size=5)}, catalog_fallback=False)
+    other = world.router.complete(asking())
+    other.send(None)
+    world.script(B, r.html(502))
+    told = world.ask(fallback_models=[B])
+    assert told.attempts == [f"{B} 502 not_an_api"]
+    assert (told.waits, told.skipped[A]) == ([], "its gateway failed")
+    other.close()

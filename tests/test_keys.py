@@ -215,6 +215,36 @@ def test_a_connection_that_was_closed_leads_back_to_no_key_that_was_refused(refu
     assert used(world) == [ONE, TWO, TWO]
 
 
+def test_where_all_were_refused_and_waited_for_the_same_is_taken_again() -> None:
+    world = keyed()
+    stale = network_fault(TransportFailure(Failure.DISCONNECTED, Sent.MAYBE, reused=True))
+    limited = r.error(429, headers={"Retry-After": "3"})
+    world.script(A, limited, limited, stale, r.completion("Fine"))
+    told = world.ask()
+    assert (told.gives, told.waits) == ("Fine", [3.15])
+    assert used(world) == [ONE, TWO, ONE, ONE]
+
+
+def test_after_a_failure_of_another_kind_no_key_is_used_that_was_refused() -> None:
+    world = keyed()
+    world.script(A, r.json_body(RESERVED, 402), r.error(409), r.completion("Fine"))
+    assert world.ask().gives == "Fine"
+    assert used(world) == [ONE, TWO, TWO]
+
+
+def test_a_key_that_rests_does_not_close_the_gateway_for_those_that_do_not() -> None:
+    """The model itself rests as long, for both: which of them is looked at first says nothing of the catalogue."""
+    world = keyed()
+    world.catalog(r.catalog_model("x/free:free", pricing={"prompt": "0", "completion": "0"}))
+    world.gateway.default = refusing(ONE)
+    world.ask(model=B)
+    world.script(A, r.error(503, headers={"Retry-After": "200"}))
+    assert world.ask().attempts == [f"{A} 503 overloaded", "x/free:free 200 ok"]
+    _, plan = world.gateway.run(world.router.explain(asking()))
+    assert [each.model for each in plan.targets] == ["x/free:free"]
+    assert world.ask().attempts == ["x/free:free 200 ok"]
+
+
 def test_the_one_probe_that_a_call_has_goes_on_with_the_next_key() -> None:
     world = keyed()
     world.trip(A)

@@ -26,7 +26,7 @@ from routerkit.store.memory import MemoryStore
 from routerkit.testing import replies as r
 from routerkit.types.gateway import Gateway
 from routerkit.types.route import Plan
-from tests.support.core import HOST, KEY, A, B, C, Told, World, after, asking
+from tests.support.core import HOST, KEY, A, B, C, Told, World, after, asking, doing
 from tests.support.virtual import VirtualRuntime
 
 FIRST = Gateway(name="first", base_url="http://127.0.0.1:1/v1")
@@ -151,8 +151,82 @@ def test_when_no_other_gateway_is_left_it_is_waited_for() -> None:
 def test_the_last_gateway_of_which_credit_is_reserved_is_waited_for() -> None:
     world = two_gateways(in_flight("50"), in_flight("5"))
     told = world.ask()
-    assert [attempt.gateway for attempt in told.route.attempts] == ["first", "second", "second"]
-    assert told.waits == [5.25]
+    assert [attempt.gateway for attempt in told.route.attempts] == ["first", "second", "second", "first"]
+    assert told.waits == [5.25, pytest.approx(45, abs=1)]
+
+
+@pytest.mark.parametrize(
+    ("second", "waits"),
+    [(in_flight("500"), [5.25]), (in_flight("50"), [5.25]), (r.error(401), [5.25]), (r.error(500), [0.25, 4.99])],
+    ids=["later", "much later", "refused", "failed"],
+)
+def test_credit_that_is_free_again_sooner_elsewhere_is_waited_for_there(second: r.Reply, waits: list[float]) -> None:
+    world = World(gateways=[FIRST, SECOND], api_key={"first": KEY, "second": KEY + "2"}, catalog_fallback=False)
+    world.gateway.at(FIRST.base_url).script(A, in_flight("5"), r.completion("Fine"))
+    world.gateway.at(SECOND.base_url).default = second
+    told = world.ask()
+    assert (told.gives, told.waits) == ("Fine", waits)
+    assert told.route.attempts[-1].gateway == "first"
+
+
+def test_but_not_where_the_gateway_has_failed_since() -> None:
+    world = World(api_key=[KEY, KEY + "2"], catalog_fallback=False)
+    world.script(A, in_flight("5"), r.error(429, headers={"Retry-After": "30"}), r.completion())
+    world.script(B, r.html(502))
+    told = world.ask(fallback_models=[B])
+    assert told.attempts == [f"{A} 402 in_flight_budget", f"{A} 429 rate_limited", f"{B} 502 not_an_api"]
+    assert told.waits == []
+
+
+def test_who_has_waited_in_vain_looks_once_more_for_others() -> None:
+    """Somebody else opened the breaker meanwhile; the other model is back by then."""
+    world = World(catalog_fallback=False)
+    world.script(A, r.error(429, headers={"Retry-After": "3"}), r.completion("Fine"))
+    world.ask(timeouts=Timeouts(total=2))
+    breaker = world.router.health.breaker(HOST, B)
+    world.script(B, doing(lambda: breaker.force_open(world.runtime.now), r.error(429, headers={"Retry-After": "4"})))
+    told = world.ask(fallback_models=[B])
+    assert told.attempts == [f"{B} 429 rate_limited", f"{A} 200 ok"]
+    assert (told.gives, told.waits) == ("Fine", [4.2])
+
+
+def test_it_is_explained_without_the_catalogue_of_a_gateway_that_refuses() -> None:
+    """As it is drawn: what strategies do not see, they cannot put before others."""
+    free = {"prompt": "0", "completion": "0"}
+    world = World(gateways=[FIRST, SECOND], api_key={"first": KEY, "second": KEY + "2"}, strategy="round_robin")
+    for number, each in enumerate((FIRST, SECOND)):
+        models = [r.catalog_model(f"x/{number}{name}:free", pricing=free) for name in "ab"]
+        world.gateway.at(each.base_url).catalog = r.json_body({"data": models})
+        world.gateway.at(each.base_url).script(A, r.error(400, message=f"{A} is not a valid model id"))
+    world.router.health.breaker("first").force_open(world.runtime.now)
+    for turn in range(4):
+        _, plan = world.gateway.run(world.router.explain(asking()))
+        (*_, answered) = world.ask().route.attempts
+        assert answered.model == f"x/1{'ab'[turn % 2]}:free"
+        assert next(each.model for each in plan.targets if each.model != A) == answered.model
+
+
+def test_a_key_that_serves_other_models_keeps_its_gateway_open() -> None:
+    """Of two, one is limited for this model, the other is revoked."""
+    world = World(api_key=[KEY, KEY + "2"])
+    world.script(A, r.error(429, headers={"Retry-After": "30"}), r.error(401))
+    told = world.ask(fallback_models=[B])
+    assert told.attempts == [f"{A} 429 rate_limited", f"{A} 401 authentication", f"{B} 200 ok"]
+    assert world.gateway.requests[-1].header("authorization") == f"Bearer {KEY}"
+
+
+def test_or_is_waited_for() -> None:
+    world = World(api_key=[KEY, KEY + "2"], catalog_fallback=False)
+    world.script(A, r.error(429, headers={"Retry-After": "30"}), r.error(401), r.completion("Fine"))
+    told = world.ask()
+    assert (told.gives, told.waits) == ("Fine", [30.5])
+
+
+def test_a_new_connection_is_no_further_try() -> None:
+    world = World(catalog_fallback=False)
+    world.script(A, r.error(421), r.error(500), r.completion("Fine"))
+    told = world.ask()
+    assert told.attempts == [f"{A} 421 misdirected", f"{A} 500 server_error", f"{A} 200 ok"]
 
 
 def test_an_idle_connection_that_was_closed_costs_one_attempt_less_and_no_more() -> None:

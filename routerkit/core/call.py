@@ -35,7 +35,7 @@ from routerkit.core.failure import (
 from routerkit.core.health import Admission
 from routerkit.core.hold import ALL, NOTHING, Hold, Spent
 from routerkit.core.intake import MAX_RESPONSE
-from routerkit.core.itinerary import Itinerary, useful, worthwhile
+from routerkit.core.itinerary import Itinerary
 from routerkit.core.ladder import pursue
 from routerkit.core.ledger import Ledger
 from routerkit.core.limits import Denial
@@ -44,6 +44,7 @@ from routerkit.core.plan import known_at
 from routerkit.core.pricing import cost_of
 from routerkit.core.quotas import Quotas
 from routerkit.core.refusals import reason_of, refused_error
+from routerkit.core.retry import useful, worthwhile
 from routerkit.core.turns import NoTurn
 from routerkit.core.verdict import OK, Signal, classify
 from routerkit.core.verdict_table import Ending
@@ -221,11 +222,21 @@ class Call:
             ending=Ending.DEADLINE, sent=sent, outlasted=waited and self.now() - trial.admission.started >= healthy
         )
 
+    @property
+    def listed(self) -> bool:
+        """Whether the gateway chose among models by itself: what it says of one, nobody knows of which."""
+        return "models" in self.request.params
+
+    def judged(self, signal: Signal) -> Verdict:
+        """The verdict on an outcome."""
+        verdict = classify(signal)
+        if self.listed and verdict.blame in _ONE_MODELS:
+            return attrs.evolve(verdict, blame=Blame.NOBODY, sample=Sample.NEUTRAL, cooldown=0.0)
+        return verdict
+
     def conclude(self, trial: Trial, signal: Signal, detail: str = "") -> Step[Verdict]:
         """Settle an attempt that gave no answer: breaker, limits, cooldown, account, observers."""
-        verdict = classify(signal)
-        if verdict.blame in _ONE_MODELS and "models" in self.request.params:  # nobody knows of which of them it speaks
-            verdict = attrs.evolve(verdict, blame=Blame.NOBODY, sample=Sample.NEUTRAL, cooldown=0.0)
+        verdict = self.judged(signal)
         trial.admission.settle(verdict.sample, verdict.blame)
         hold = trial.admission.hold
         if hold is not None:

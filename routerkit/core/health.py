@@ -345,7 +345,11 @@ class Health:
             if not resting:
                 return key, resting
             refused.append((key, resting))
-        return min(refused, key=lambda choice: _ends(choice[1]))
+        key, resting = min(refused, key=lambda choice: _ends(choice[1]))
+        if len(refused) > 1 and not all(any(why.gateway_wide for why in each) for _, each in refused):
+            # Another key may serve other models.
+            resting = [attrs.evolve(refusal, gateway_wide=False) for refusal in resting]
+        return key, resting
 
     def _admitted(self, model: Permit, gateway: Permit, key: Key, now: float) -> Admission:
         if key.counted:

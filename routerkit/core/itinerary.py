@@ -14,20 +14,18 @@ from typing import TYPE_CHECKING, TypeVar
 import attrs
 
 from routerkit.core import plan
+from routerkit.core.conditions import Conditions
 from routerkit.core.effects import Step, sleep
 from routerkit.core.health import Admission, Refusal
-from routerkit.core.needs import needs_of, unfit
-from routerkit.core.pricing import within
+from routerkit.core.keys import Tried
 from routerkit.core.quotas import Demand, by_key
 from routerkit.core.refusals import reason_of
 from routerkit.core.reservations import Reservations
-from routerkit.core.retry import spread
+from routerkit.core.retry import WAITABLE, spread, useful, worthwhile
 from routerkit.core.strategies import Outlook, Strategy, needs_catalog
 from routerkit.core.turns import NoTurn, Queue, in_turn
 from routerkit.errors import APIError, DeadlineExceededError
-from routerkit.types.model import Model
 from routerkit.types.route import Candidate, Origin, Skip, Target, Wait
-from routerkit.types.verdict import Condition
 
 if TYPE_CHECKING:
     from routerkit.core.access import Access
@@ -38,32 +36,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MIN_USEFUL = 1.0
-"""Seconds that must be left for another attempt to make sense, or a tenth of the call's total where that is less."""
 CATALOG_PATIENCE = 10.0
 """Seconds that a call waits for the catalogue as its last resort, and half of what is left at most."""
-_WAITABLE = frozenset(
-    {
-        "rate_limited",
-        "capacity_exhausted",
-        "overloaded",
-        "in_flight_budget",
-        "not_an_api",
-        "edge_error",
-        "edge_error_sent",
-    }
-)
-"""Cooldowns that a call may sit out when nothing else is left."""
-
-
-def useful(request: ChatRequest) -> float:
-    """Seconds that an attempt needs at least."""
-    return min(MIN_USEFUL, request.total / 10)
-
-
-def worthwhile(seconds: float, request: ChatRequest) -> bool:
-    """Whether so much time is enough for an attempt."""
-    return seconds >= useful(request)
 
 
 class Itinerary:
@@ -75,38 +49,30 @@ class Itinerary:
         chosen = router.named(request)
         ledger.skipped.extend(chosen.skipped)
         ledger.planned = chosen.targets
-        self._chosen = chosen
         self._planned: Sequence[Candidate] = chosen.targets
         """As planned, whatever strategies made of it."""
         self._remaining = deque(chosen.targets)
-        self._refused: list[tuple[Candidate, Refusal]] = []
+        self._refused: dict[Target, tuple[Candidate, Refusal]] = {}
         self._returned: set[Target] = set()
         """Those of them that had another turn."""
-        self._conditions: list[tuple[Condition, Target]] = []
+        self.conditions = Conditions()
         self._drawn = not router.draws(request)
         """Whether the catalogue had its turn."""
-        self._used: dict[Target, list[Key]] = {}
-        """Keys that were refused."""
-        self._switched: list[Target] = []
-        """A target for each attempt with another key."""
-        self._closed: dict[str, str] = {}
-        """Gateways that are not asked again, and why."""
+        self._tried = Tried()
         self._strategy: Strategy | None = router.strategy
         self._outlook: Outlook | None = None
         self._fallback: Strategy | None = router.fallback_strategy
         self._ordered = self._strategy is None
-        self.demand = Demand(request)
+        self.demand = Demand(request, router.settings)
         quotas = router.quotas
         self._reservations = (
-            Reservations(router, quotas, self.demand, ledger, self._read_prices)
-            if quotas is not None and quotas.attempts
-            else None
+            Reservations(router, quotas, self.demand, ledger) if quotas is not None and quotas.attempts else None
         )
         self._unpriced = quotas is not None and bool(quotas.purses)
-        """Whether prices are needed and were not asked for yet."""
+        """Whether budgets need prices that were not asked for yet."""
         self._free = self._reservations is None and router.fleet is None
         """Whether nobody but health has to allow an attempt."""
-        self._waited_for: list[Candidate] = []
+        self._waited_for: set[Target] = set()
         """Targets for which a turn was waited."""
 
     @property
@@ -116,21 +82,18 @@ class Itinerary:
 
     @property
     def refused(self) -> list[tuple[Candidate, Refusal]]:
-        """Targets that were fit but refused: open, or resting."""
-        return self._refused
+        """Targets that were fit but refused, and not asked since: open, or resting."""
+        return [*self._refused.values()]
 
     def elsewhere(self, gateway: str) -> bool:
         """Whether there is another gateway that may be asked."""
-        return any(name != gateway and name not in self._closed for name in self._router.access)
+        return any(name != gateway and name not in self.conditions.closed for name in self._router.access)
 
-    def exclude(self, gateway: str, reason: str) -> None:
-        """Not one more model there."""
-        self._closed[gateway] = reason
-
-    def require(self, condition: Condition, target: Target) -> None:
-        """From now on only models that offer more than this one did."""
-        if condition is not Condition.ANY:
-            self._conditions.append((condition, target))
+    def serves(self, gateway: str, refused: Key) -> bool:
+        """Whether another key may serve there, if not this target then others: after this one was refused for all of them."""
+        self._tried.spend(refused)
+        health, keys = self._router.health, self._router.access[gateway].keys
+        return any(not self._tried.spent(key) and not health.rests(gateway, key) for key in keys)
 
     def failed(self) -> None:
         """An attempt failed: what comes now is the fallback strategy's to order, if there is one."""
@@ -144,45 +107,41 @@ class Itinerary:
         """The next target and the leave to try it; ``None`` when no target is left."""
         while True:
             found = yield from self._next_fit()
-            if found is not None:
+            if found is not None or self._ledger.attempts:
                 return found
-            if self._ledger.attempts:
-                if not self._come_back():
-                    return None
-                continue
             probe = yield from self._panic()
             if probe is not None:
                 return probe
             if not (yield from self._sit_out()):
                 return None
 
-    def again(self, candidate: Candidate, *, unused: bool = False) -> Step[Admission | None]:
-        """Leave to try the same target once more; ``unused``: not with a key that was refused."""
-        keys = self._others(candidate) if unused else self._router.access[candidate.gateway].keys
-        return (yield from self._once_more(candidate, keys))
+    def again(self, candidate: Candidate, key: Key | None, *, free: bool = False) -> Step[Admission | None]:
+        """Leave to try the same target once more: with any key; or, after an attempt with a ``key`` against which nothing was
+        said, with none that was refused. ``free``: it is no further try."""
+        keys = self._router.access[candidate.gateway].keys
+        allowed = keys if key is None else self._tried.others(candidate.target, keys, key)
+        admission = yield from self._once_more(candidate, allowed)
+        if free and admission is not None:
+            self._tried.free(candidate.target)
+        return admission
 
     def with_other_key(self, candidate: Candidate, before: Admission) -> Step[Admission | None]:
         """Leave to try the same target with a key that this call has not used there: neither the one before nor any other."""
-        self._used.setdefault(candidate.target, []).append(before.key)
-        others = self._others(candidate)
+        self._tried.refused(candidate.target, before.key)
+        others = self._tried.others(candidate.target, self._router.access[candidate.gateway].keys)
         if not others:
             return None
         admission = yield from self._once_more(candidate, others, again=False)
         if admission is None and before.probes:  # its breaker lets only this call's probe through
             found = yield from self._probe({candidate.target: candidate}, lambda _: others)
-            admission = None if found is None else found[1]
+            admission = found[1] if found is not None and isinstance(found[1], Admission) else None
         if admission is not None:
-            self._switched.append(candidate.target)
+            self._tried.free(candidate.target)
         return admission
 
-    def _others(self, candidate: Candidate) -> list[Key]:
-        """The keys with which this call was not refused there."""
-        used = self._used.get(candidate.target, ())
-        return [key for key in self._router.access[candidate.gateway].keys if key not in used]
-
     def tries(self, target: Target) -> int:
-        """Attempts on a target; its other keys, each tried at once, are no further tries."""
-        return self._ledger.tries(target) - self._switched.count(target)
+        """Attempts on a target, without those that are no further tries."""
+        return self._ledger.tries(target) - self._tried.freed(target)
 
     def _once_more(self, candidate: Candidate, keys: Sequence[Key], *, again: bool = True) -> Step[Admission | None]:
         """Leave with one of these keys, in this call's turn: its slot went to whoever waited."""
@@ -209,7 +168,7 @@ class Itinerary:
         return made
 
     def _next_fit(self) -> Step[tuple[Candidate, Admission] | None]:
-        if self._conditions:
+        if self.conditions.required:
             yield from self._read_catalogs(asked=False)
         while True:
             while self._remaining:
@@ -217,14 +176,14 @@ class Itinerary:
                     self._ordered = True  # not before: who names a model does not wait for what only the others need
                     self._arrange((yield from self._in_order(tuple(self._remaining))))
                 candidate = self._remaining.popleft()
-                reason = self._ruled_out(candidate)
-                if reason is not None:
-                    self._skip(candidate, reason)
+                if self._ruled_out(candidate):
                     continue
                 got = yield from self._admit(candidate, self._router.access[candidate.gateway].keys)
                 if isinstance(got, Admission):
                     return candidate, got
                 self._refuse(candidate, got)
+            if self._come_back():
+                continue
             found = yield from self._queued()
             if found is not None:
                 return found
@@ -241,8 +200,9 @@ class Itinerary:
         timeouts, health, stream = self._request.timeouts, self._router.health, self._request.stream
         lease = timeouts.first_token if stream else self._request.total
         refusals: list[Refusal] = []
-        if self._unpriced:
-            yield from self._read_prices()
+        if self._unpriced:  # before a key is chosen, so that nothing that is known of it grows old
+            self._unpriced = False
+            yield from self._read_catalogs()
         while True:
             got = health.admit(candidate.target, keys, lease=lease, stream=stream, again=again)
             if isinstance(got, Refusal):
@@ -279,61 +239,47 @@ class Itinerary:
         reservations = self._reservations
         if reservations is None:
             return None
-        for candidate, refusal in tuple(self._refused):
+        for candidate, refusal in self.refused:
             queue = reservations.queue(refusal)
-            if queue is None or candidate in self._waited_for:
+            if queue is None or candidate.target in self._waited_for:
                 continue
-            self._waited_for.append(candidate)
+            self._waited_for.add(candidate.target)
+            del self._refused[candidate.target]
+            if self._ruled_out(candidate):
+                continue
             keys = self._router.access[candidate.gateway].keys
-            made = yield from self.turn(
-                queue,
-                partial(self._admit, candidate, keys, first=True),
-                reservations.queue,
-            )
+            ask = partial(self._admit, candidate, keys, first=True)
+            made = yield from self.turn(queue, ask, reservations.queue)
             if isinstance(made, Admission):
                 return candidate, made
             if isinstance(made, NoTurn):
                 made = attrs.evolve(refusal, reason=reason_of(made.denial, made.note))
-            self._refused.remove((candidate, refusal))
             self._refuse(candidate, made)
         return None
 
     def _refuse(self, candidate: Candidate, refusal: Refusal) -> None:
-        self._refused.append((candidate, refusal))
+        self._refused[candidate.target] = candidate, refusal
         now = self._router.runtime.monotonic()
         self._skip(candidate, refusal.reason, None if refusal.retry_at is None else max(0.0, refusal.retry_at - now))
 
     def _open(self) -> list[Access]:
         """The gateways whose catalogue may be drawn: that did not fail, met no refusal that holds for all of their models, and
         know what the request asks of a gateway."""
-        refused = {candidate.gateway for candidate, refusal in self._refused if refusal.gateway_wide}
+        refused = {candidate.gateway for candidate, refusal in self.refused if refusal.gateway_wide}
         return [
             access
             for name, access in self._router.access.items()
-            if name not in self._closed and name not in refused and not plan.lacks(access.gateway, self._request)
+            if name not in self.conditions.closed
+            and name not in refused
+            and not plan.lacks(access.gateway, self._request)
         ]
 
-    def _ruled_out(self, candidate: Candidate) -> str | None:
-        closed = self._closed.get(candidate.gateway)
-        if closed is not None:
-            return closed
-        for condition, than in self._conditions:
-            reason = self._unmet(condition, self._router.entry(candidate.target), self._router.entry(than))
-            if reason is not None:
-                return reason
-        return None
-
-    def _unmet(self, condition: Condition, model: Model | None, failed: Model | None) -> str | None:
-        if model is None:
-            return "not in the catalogue, so nobody can tell whether it would do better"
-        if condition is Condition.CAPABLE:
-            return unfit(model, needs_of(self._request), plan.today(self._router.runtime.wall()))
-        if condition is Condition.LARGER_CONTEXT:
-            size = failed.context_length if failed else None
-            larger = size is not None and model.context_length is not None and model.context_length > size
-            return None if larger else "its context is not known to be larger"
-        cheaper = failed is not None and within(model.pricing, [failed.pricing]) and model.pricing != failed.pricing
-        return None if cheaper else "not known to be cheaper"
+    def _ruled_out(self, candidate: Candidate) -> bool:
+        """Whether what failed before leaves it out; that is written down."""
+        reason = self.conditions.unmet(candidate.target, self._router, self._request)
+        if reason is not None:
+            self._skip(candidate, reason)
+        return reason is not None
 
     def _arrange(self, rest: Sequence[Candidate]) -> None:
         """What is left is now this, in this order; so it stands in the call's account."""
@@ -357,47 +303,50 @@ class Itinerary:
         now = router.runtime.monotonic()
         until = now + min(CATALOG_PATIENCE, (self._deadline - now) / 2)
         for name, access in router.access.items():
-            if name not in self._closed and (asked or access.catalog.peek() is None):
+            if name not in self.conditions.closed and (asked or access.catalog.peek() is None):
                 try:
                     yield from access.read(router.health, self._request.timeouts, until)
                 except (APIError, DeadlineExceededError) as error:
-                    self._unreadable(plan.unreadable(access.gateway, error))
-
-    def _read_prices(self) -> Step[None]:
-        """Where budgets need them: once, and before a key is chosen, so that nothing that is known of it grows old."""
-        if self._unpriced:
-            self._unpriced = False
-            yield from self._read_catalogs()
-
-    def _unreadable(self, skip: Skip) -> None:
-        if skip not in self._ledger.skipped:
-            self._ledger.skipped.append(skip)
+                    skip = plan.unreadable(access.gateway, error)
+                    if skip not in self._ledger.skipped:
+                        self._ledger.skipped.append(skip)
 
     def _draw(self) -> Step[None]:
         router = self._router
-        named = [candidate.target for candidate in self._chosen.targets]
+        named = [candidate.target for candidate in self._planned]
         drawn = [access.gateway.name for access in self._open()]
         closed = router.access.keys() - set(drawn)
         rest = plan.from_catalog(router.snapshots(), self._request, named, router.runtime.wall(), closed)
         self._ordered = True
         self._planned = (*self._planned, *rest.targets)
-        self._arrange((yield from self._in_order(rest.targets)))
+        self._remaining.extend((yield from self._in_order(rest.targets)))
+        self._ledger.planned = (*self._ledger.planned, *self._remaining)
         self._ledger.skipped.extend(rest.skipped)
 
     def _panic(self) -> Step[tuple[Candidate, Admission] | None]:
         open_ones = {
-            candidate.target: candidate
-            for candidate, refusal in self._refused
+            target: candidate
+            for target, (candidate, refusal) in self._refused.items()
             if refusal.cooldown is None and refusal.denial is None
         }
         if not open_ones:
             return None
         access = self._router.access
-        return (yield from self._probe(open_ones, lambda target: access[target.gateway].keys))
+        found = yield from self._probe(open_ones, lambda target: access[target.gateway].keys)
+        if found is None:
+            return None
+        candidate, got = found
+        if isinstance(got, Admission):
+            del self._refused[candidate.target]
+            return candidate, got
+        if got.denial is not None:  # its breaker refuses it besides
+            last = max(got, self._refused[candidate.target][1], key=lambda refusal: refusal.gives_way)
+            self._refuse(candidate, attrs.evolve(got, retry_at=last.retry_at, denial=None))
+        return None
 
     def _probe(
         self, open_ones: Mapping[Target, Candidate], keys_of: Callable[[Target], Sequence[Key]]
-    ) -> Step[tuple[Candidate, Admission] | None]:
+    ) -> Step[tuple[Candidate, Admission | Refusal] | None]:
         """One probe, to the first of these that may have one although its breaker is open."""
         lease = self._request.timeouts.first_token
         found = self._router.health.panic(list(open_ones), keys_of, lease=lease)
@@ -405,20 +354,16 @@ class Itinerary:
             return None
         candidate, got = open_ones[found[0]], found[1]
         refusal = yield from self._allowed(candidate, got)
-        if refusal is None:
-            return candidate, got
-        if refusal.denial is not None:
-            self._refuse(candidate, refusal)
-        return None
+        return candidate, got if refusal is None else refusal
 
     def _sit_out(self) -> Step[bool]:
         """Wait for the first cooldown to end, when that is soon enough; the targets that rest then have their turn again."""
         resting = [
             refusal.retry_at
-            for _, refusal in self._refused
+            for _, refusal in self.refused
             if refusal.retry_at is not None
             and refusal.cooldown is not None
-            and refusal.cooldown.verdict.code in _WAITABLE
+            and refusal.cooldown.verdict.code in WAITABLE
         ]
         if not resting:
             return False
@@ -434,15 +379,19 @@ class Itinerary:
 
     def _come_back(self, *, waited: bool = False) -> bool:
         """Another turn for targets whose time has come since they were refused; once each, unless the call ``waited`` for it."""
+        if not self._refused:
+            return False
         now = self._router.runtime.monotonic()
-        due = [each for each in self._refused if each[1].gives_way <= now]
-        back = [each for each in due if waited or each[0].target not in self._returned]
+        due = {target for target, (_, refusal) in self._refused.items() if refusal.gives_way <= now}
+        back = due if waited else due - self._returned
+        if not back:
+            return False
         if self._reservations is not None:
             self._reservations.forget()
-        self._refused = [each for each in self._refused if each not in back]
-        self._returned.update(candidate.target for candidate, _ in back)
-        self._remaining.extend(candidate for candidate, _ in back)
-        return bool(back)
+        self._returned |= back
+        self._refused = {target: kept for target, kept in self._refused.items() if target not in back}
+        self._remaining.extend(candidate for candidate in self._ledger.planned if candidate.target in back)
+        return True
 
     def _skip(self, candidate: Candidate, reason: str, retry_after: float | None = None) -> None:
         self._ledger.skipped.append(Skip(candidate.target, candidate.origin, reason, retry_after))

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from routerkit.types.gateway import Gateway
+from routerkit.types.route import Target
 from routerkit.types.secret import Credential, Secret
 
 
@@ -64,3 +65,34 @@ def ring(gateway: Gateway, secrets: Sequence[Secret], owner: str = "") -> tuple[
 def by_load(keys: Sequence[Key]) -> list[Key]:
     """The one with the fewest attempts under way first; of equals, the one that was not taken for longest."""
     return sorted(keys, key=lambda key: (key.in_flight, key.turn))
+
+
+class Tried:
+    """With which keys one call has asked its targets, as far as that matters later. Most need to know nothing of it."""
+
+    _refused: tuple[tuple[Target, Key], ...] = ()
+    _spent: tuple[Key, ...] = ()
+    _freed: tuple[Target, ...] = ()
+
+    def refused(self, target: Target, key: Key) -> None:
+        """A key was refused there."""
+        self._refused = (*self._refused, (target, key))
+
+    def others(self, target: Target, keys: Sequence[Key], key: Key | None = None) -> list[Key]:
+        """Those of these keys that were not refused there, and this one."""
+        return [each for each in keys if each is key or (target, each) not in self._refused]
+
+    def spend(self, key: Key) -> None:
+        """A key was refused for whatever its gateway has."""
+        self._spent = (*self._spent, key)
+
+    def spent(self, key: Key) -> bool:
+        return key in self._spent
+
+    def free(self, target: Target) -> None:
+        """An attempt there is no further try: it is made at once, with another key or on a new connection."""
+        self._freed = (*self._freed, target)
+
+    def freed(self, target: Target) -> int:
+        """How many there are of these."""
+        return self._freed.count(target)

@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
+import attrs
+
 from routerkit.core.effects import Step, sleep
 from routerkit.core.failure import remembered_error
 from routerkit.core.health import Refusal
@@ -20,11 +22,12 @@ from routerkit.errors import (
     NoEligibleModelError,
     RouterKitError,
 )
-from routerkit.types.route import Plan, Wait
+from routerkit.types.route import Candidate, Plan, Target, Wait
 from routerkit.types.verdict import Action, Billing, Blame, Condition, Sample, Verdict
 
 if TYPE_CHECKING:
     from routerkit.core.call import Call, Result, Trial
+    from routerkit.core.keys import Key
 
 T = TypeVar("T")
 
@@ -90,11 +93,12 @@ def onward(call: Call, trial: Trial, verdict: Verdict) -> Step[Trial]:
     error = call.ledger.failures[-1][1]
     if verdict.code in ("deadline", "deadline_slow"):
         raise _too_late(call) from error
-    gateway, nowhere = trial.candidate.gateway, verdict.action is Action.FAIL
-    if verdict.action is Action.NEXT_KEY:
-        only_key = len(call.router.access[gateway].keys) == 1
-        nowhere = only_key and not call.itinerary.elsewhere(gateway)
-    if nowhere:
+    itinerary, gateway, key = call.itinerary, trial.candidate.gateway, trial.admission.key
+    account = verdict.blame is Blame.KEY and verdict.action in (Action.NEXT_KEY, Action.RETRY_SAME)
+    serves = account and itinerary.serves(gateway, key)
+    moving = serves or (account and itinerary.elsewhere(gateway))  # another key, or another gateway, may serve at once
+    ending = verdict.action is Action.NEXT_KEY and not moving and not _in_time(call, trial, verdict, moving=False)
+    if verdict.action is Action.FAIL or (ending and len(call.router.access[gateway].keys) == 1):
         raise error
     policy = call.router.settings.retry
     if policy.at_most_once and verdict.billing is not Billing.NONE:
@@ -103,49 +107,89 @@ def onward(call: Call, trial: Trial, verdict: Verdict) -> Step[Trial]:
         raise _too_late(call) from error
     if verdict.code in _TRANSPARENT and not call.ledger.free_attempts:
         call.ledger.free_attempts += 1
-        admission = yield from call.itinerary.again(trial.candidate, unused=True)
+        admission = yield from itinerary.again(trial.candidate, key, free=True)
         if admission is not None:
             return call.trial(trial.candidate, admission)
     if call.ledger.charged >= policy.max_attempts:
         raise _exhausted(call)
-    if verdict.blame is Blame.KEY or verdict.code == "rate_limited":
-        admission = yield from call.itinerary.with_other_key(trial.candidate, trial.admission)
+    if _of_key(verdict):
+        admission = yield from itinerary.with_other_key(trial.candidate, trial.admission)
         if admission is not None:
             return call.trial(trial.candidate, admission)
-    account = verdict.blame is Blame.KEY and verdict.action in (Action.NEXT_KEY, Action.RETRY_SAME)
-    moving = account and call.itinerary.elsewhere(gateway)  # another gateway's account may serve at once
+    if _reserved(verdict) and not moving:  # what was left elsewhere may have credit sooner
+        moving = len(_in_time(call, trial, verdict, moving=True)) > 1
     if verdict.action is Action.RETRY_SAME and not moving:
-        again = yield from _same(call, trial, verdict)
+        again = yield from _same(call, trial.candidate, verdict, key)
         if again is not None:
             return again
-    if verdict.action is Action.NEXT_KEY and not moving:
+    if ending:
         raise error
-    if moving:
-        call.itinerary.exclude(gateway, "its gateway refuses the key")
+    if account and not serves and (moving or verdict.action is Action.NEXT_KEY):
+        itinerary.conditions.exclude(gateway, "its gateway refuses the key")
     if verdict.action is Action.NEXT_GATEWAY:
-        call.itinerary.exclude(gateway, "its gateway failed")
-    call.itinerary.require(verdict.condition, trial.candidate.target)
-    call.itinerary.failed()
-    found = yield from call.itinerary.next()
-    if found is not None:
-        return call.trial(*found)
-    if verdict.retry_if_last or (moving and verdict.action is Action.RETRY_SAME):
-        again = yield from _same(call, trial, verdict)
-        if again is not None:
-            return again
-    raise _exhausted(call)
+        itinerary.conditions.exclude(gateway, "its gateway failed")
+    itinerary.conditions.require(verdict.condition, trial.candidate.target)
+    itinerary.failed()
+    found = yield from itinerary.next()
+    if found is None:
+        for candidate, met in _in_time(call, trial, verdict, moving=moving):
+            again = yield from _same(call, candidate, met, key)
+            if again is not None:
+                return again
+        found = yield from itinerary.next()  # it may have waited in vain, while the time of others has come
+    if found is None:
+        raise _exhausted(call)
+    return call.trial(*found)
 
 
-def _same(call: Call, trial: Trial, verdict: Verdict) -> Step[Trial | None]:
+def _of_key(verdict: Verdict) -> bool:
+    """Whether another key may be served where this one was not."""
+    return verdict.blame is Blame.KEY or verdict.code == "rate_limited"
+
+
+def _in_time(call: Call, trial: Trial, verdict: Verdict, *, moving: bool) -> list[tuple[Candidate, Verdict]]:
+    """What may be asked again after a wait when no target is left, with the verdict that says how long; the soonest first.
+
+    That is the target that failed last, where its failure may pass, and what was left at once for another key or gateway.
+    """
+    if verdict.condition is not Condition.ANY:
+        return []
+    ledger, last = call.ledger, trial.candidate.target
+    late = call.now() - ledger.started
+    met_there = [*zip(ledger.attempts, (met for met, _ in ledger.failures), strict=True)]
+    failed = {attempt.gateway for attempt, met in met_there if met.action is Action.NEXT_GATEWAY}
+    waiting: dict[Target, Verdict] = {}
+    for attempt, met in met_there:
+        if met is verdict:
+            passes = met.retry_if_last or (moving and met.action is Action.RETRY_SAME)
+        elif attempt.target == last:
+            passes = verdict.action is Action.NEXT_KEY and (met.code == "rate_limited" or _reserved(met))
+        else:
+            passes = _reserved(met) and attempt.gateway not in failed
+        if passes:
+            hint = met.retry_after
+            left = hint if hint is None else max(0.0, attempt.started + attempt.duration + hint - late)
+            waiting[attempt.target] = attrs.evolve(met, retry_after=left)
+    soonest = sorted(waiting, key=lambda target: waiting[target].retry_after or 0.0)
+    candidates = {candidate.target: candidate for candidate in ledger.planned}
+    return [(candidates[target], waiting[target]) for target in soonest]
+
+
+def _reserved(verdict: Verdict) -> bool:
+    """Whether the account has credit again when its requests under way have ended."""
+    return verdict.blame is Blame.KEY and verdict.action is Action.RETRY_SAME
+
+
+def _same(call: Call, candidate: Candidate, verdict: Verdict, key: Key) -> Step[Trial | None]:
     """Another attempt on the same target, after the wait it asked for or a backoff; ``None`` when that is not allowed."""
-    router = call.router
+    router, target = call.router, candidate.target
     policy = router.settings.retry
-    tries = call.itinerary.tries(trial.candidate.target)
+    tries = call.itinerary.tries(target)
     if tries >= policy.max_same_target:
         return None
     hint = verdict.retry_after
     if hint is not None:
-        hint = _soonest(call, trial, hint)
+        hint = _soonest(call, target, hint)
         pause, reason = spread(hint, router.runtime.random()), "the gateway asked for it"
         pause = pause if hint > policy.max_sleep else min(pause, policy.max_sleep)
     else:
@@ -154,20 +198,20 @@ def _same(call: Call, trial: Trial, verdict: Verdict) -> Step[Trial | None]:
         pause, reason = jittered(bound, policy.jitter, router.runtime.random()), "backoff"
     if (hint is not None and pause > policy.max_sleep) or not call.enough(pause):
         return None
-    if not router.health.may_retry(trial.candidate.target, trial.admission.key.owner):
+    if not router.health.may_retry(target, key.owner):
         return None
     call.ledger.waits.append(Wait(pause, reason))
     yield from sleep(pause)
     if not call.enough():
         raise _too_late(call) from call.ledger.failures[-1][1]
-    admission = yield from call.itinerary.again(trial.candidate)
-    return None if admission is None else call.trial(trial.candidate, admission)
+    admission = yield from call.itinerary.again(candidate, None if _of_key(verdict) else key)
+    return None if admission is None else call.trial(candidate, admission)
 
 
-def _soonest(call: Call, trial: Trial, hint: float) -> float:
+def _soonest(call: Call, target: Target, hint: float) -> float:
     """Seconds until one of the target's keys may be used again: a key before this one may have been told a shorter time."""
-    keys = call.router.access[trial.candidate.gateway].keys
-    refusal = call.router.health.peek(trial.candidate.target, keys) if len(keys) > 1 else None
+    keys = call.router.access[target.gateway].keys
+    refusal = call.router.health.peek(target, keys) if len(keys) > 1 else None
     if refusal is None or refusal.retry_at is None:
         return hint
     return min(hint, max(0.0, refusal.retry_at - call.now()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING
@@ -31,16 +31,11 @@ _LEAST = Decimal("1e-9")
 class Reservations:
     """Of one call."""
 
-    def __init__(
-        self, router: Router, quotas: Quotas, demand: Demand, ledger: Ledger, read_prices: Callable[[], Step[None]]
-    ) -> None:
-        """``read_prices`` has the catalogues in memory, as far as that is possible in time."""
+    def __init__(self, router: Router, quotas: Quotas, demand: Demand, ledger: Ledger) -> None:
         self._router = router
         self._quotas = quotas
         self._demand = demand
         self._ledger = ledger
-        self._read_prices = read_prices
-        self._priced = False
         self._denied: dict[tuple[str, Kind, str], tuple[int, Refusal]] = {}
         """By limit, the cost that it refused: one that is no lower need not be asked for again."""
 
@@ -72,7 +67,7 @@ class Reservations:
     def _asked(self, target: Target, key: Key, *, first: bool) -> Step[Hold | Refusal]:
         worst = _NOTHING
         if self._quotas.purses:
-            cost = yield from self._worst(target)
+            cost = self._worst(target)
             if isinstance(cost, Refusal):
                 return cost
             worst = cost
@@ -88,12 +83,9 @@ class Reservations:
             self._ledger.degraded.append(str(target))
         return made if isinstance(made, Hold) else self._refusal(groups, made)
 
-    def _worst(self, target: Target) -> Step[Decimal | Refusal]:
-        """US dollars that an attempt can cost at most, if the budgets take it."""
-        if not self._priced:
-            self._priced = True
-            yield from self._read_prices()
-        worst = self._demand.worst(target.model, partial(self._entry, target.gateway))
+    def _worst(self, target: Target) -> Decimal | Refusal:
+        """US dollars that an attempt can cost at most by the catalogue in memory, if the budgets take it."""
+        worst = self._demand.worst(target, partial(self._entry, target.gateway))
         if worst is not None:
             return worst
         for purse in self._quotas.purses:

@@ -1,13 +1,40 @@
-"""How long to wait before trying again, and how often that may happen."""
+"""How long to wait before trying again, whether that makes sense, and how often it may happen."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from routerkit.types.policy import RetryPolicy
+from routerkit.types.request import ChatRequest
 
 REFILL_SECONDS = 10.0
 """One retry returns to every budget after so long, so that rarely used targets can retry too."""
+
+
+MIN_USEFUL = 1.0
+"""Seconds that must be left for another attempt to make sense, or a tenth of the call's total where that is less."""
+WAITABLE = frozenset(
+    {
+        "rate_limited",
+        "capacity_exhausted",
+        "overloaded",
+        "in_flight_budget",
+        "not_an_api",
+        "edge_error",
+        "edge_error_sent",
+    }
+)
+"""Cooldowns that a call may sit out when nothing else is left."""
+
+
+def useful(request: ChatRequest) -> float:
+    """Seconds that an attempt needs at least."""
+    return min(MIN_USEFUL, request.total / 10)
+
+
+def worthwhile(seconds: float, request: ChatRequest) -> bool:
+    """Whether so much time is enough for an attempt."""
+    return seconds >= useful(request)
 
 
 def waits(policy: RetryPolicy) -> Iterator[float]:

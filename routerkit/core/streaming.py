@@ -119,7 +119,8 @@ def _committed(call: Call, trial: Trial) -> Step[None]:
     """The first content is there: as far as health goes, the attempt is over."""
     trial.first_token = call.now() - trial.admission.started
     slow = trial.first_token > call.router.settings.breaker.slow_first_token
-    trial.admission.settle(Sample.SLOW if slow else Sample.OK, Blame.MODEL if slow else Blame.NOBODY)
+    blamed = slow and not call.listed
+    trial.admission.settle(Sample.SLOW if blamed else Sample.OK, Blame.MODEL if blamed else Blame.NOBODY)
     if call.router.fleet is not None:
         yield from call.router.fleet.probed(trial.admission)
 
@@ -231,7 +232,7 @@ def _broken(call: Call, intake: Intake, failure: TransportFailure, ending: Endin
 
 def _interrupted(call: Call, intake: Intake, signal: Signal) -> Step[tuple[Verdict, StreamInterruptedError]]:
     """The verdict on a stream that broke after its first content, entered into the account, and its error."""
-    verdict = attrs.evolve(classify(signal), billing=Billing.CONFIRMED)
+    verdict = attrs.evolve(call.judged(signal), billing=Billing.CONFIRMED)
     trial = intake.trial
     target = trial.candidate.target
     call.score(trial, verdict.sample)

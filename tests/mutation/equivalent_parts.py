@@ -209,7 +209,6 @@ PARTS: Equivalent = {
         ("Quotas._rule", "rule = self._rules.get(name)", "rule = self._rules.get(None)"): _REMEMBERED,
     },
     "reservations": {
-        ("Reservations.__init__", "self._priced = False", "self._priced = None"): FALSY,
         (
             "Reservations.make",
             "def make(self, target: Target, admission: Admission, *, first: bool = False) -> Step[Refusal | None]:",

@@ -43,7 +43,12 @@ SUBJECTS = {
             ),
         ),
         Subject("breaker", ("tests/test_breaker.py",), ("breaker.RESET_AFTER", "breaker.PANIC_INTERVAL")),
-        Subject("retry", ("tests/test_retry.py",), ("retry.REFILL_SECONDS",)),
+        Subject(
+            "retry",
+            ("tests/test_retry.py", "tests/test_itinerary.py", "tests/test_patience.py"),
+            ("retry.REFILL_SECONDS", "retry.MIN_USEFUL", "retry.WAITABLE"),
+        ),
+        Subject("conditions", ("tests/test_itinerary.py", "tests/test_call.py")),
         Subject("sse", ("tests/test_sse.py",), ("sse.BOM", "sse._IDLE_PER_COMMENT", "sse._LF", "sse._CR")),
         Subject("keys", (*_SEVERAL, "tests/test_health.py")),
         Subject("plan", ("tests/test_plan.py", "tests/test_itinerary.py", *_SEVERAL)),
@@ -55,7 +60,7 @@ SUBJECTS = {
         Subject(
             "itinerary",
             ("tests/test_itinerary.py", "tests/test_call.py", "tests/test_patience.py", *_SEVERAL, *_SHORT),
-            ("itinerary.MIN_USEFUL", "itinerary.CATALOG_PATIENCE", "itinerary._WAITABLE"),
+            ("itinerary.CATALOG_PATIENCE",),
         ),
         Subject("access", ("tests/test_keys.py", "tests/test_router.py")),
         Subject(
