@@ -43,6 +43,12 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.freeze()
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Who hands tests out to other processes has run none: he has the reports of all, and pytest is about to look for garbage."""
+    if session.config.pluginmanager.has_plugin("dsession"):
+        gc.freeze()
+
+
 @pytest.fixture(scope="module")
 def few_objects() -> None:
     """Who looks for garbage after each of these tests need not go through what the tests before them left."""

@@ -147,8 +147,8 @@ def test_the_summary_is_what_the_lines_come_to(server: FaultServer) -> None:
 def test_dev_mode_needs_no_key_and_says_that_nothing_is_real(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--dev", "probe", "--free", "--repeat", "2"]) == 0
     out, err = capsys.readouterr()
-    assert re.search(r"^mocked +6: dev mode", out, re.MULTILINE)
-    assert err.count("· MOCK") == 6
+    assert re.search(r"^mocked +8: dev mode", out, re.MULTILINE)
+    assert err.count("· MOCK") == 8
     assert all(sample.mock for sample in read(RESULTS)[1])
 
 
