@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fuzz.__main__ import main
 from tests.fuzz.engines import CORPUS, inputs, seeds
 from tests.fuzz.harnesses import HARNESSES
 from tests.properties.worlds import some
@@ -34,12 +35,13 @@ def test_for_a_moment(name: str) -> None:
     run()
 
 
-def test_command() -> None:
+def test_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """It lists the harnesses, and runs one."""
-    listed = subprocess.run(
-        [sys.executable, "-m", "tests.fuzz"], capture_output=True, text=True, timeout=60, check=True
-    )
-    assert [line.split()[0] for line in listed.stdout.splitlines()] == list(HARNESSES)
+    monkeypatch.setattr(sys, "argv", ["tests.fuzz"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(HARNESSES)
     command = [sys.executable, "-m", "tests.fuzz", "hints", "--seconds", "0.2", "--engine", "hypothesis"]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert "nothing found" in ran.stdout

@@ -58,6 +58,7 @@ GIVEN_UP = Spending(
 # --- in memory ---
 
 
+@some(0.6)
 @given(spendings(limited=False))
 @example(AT_ONCE)
 @example(GIVEN_UP)

@@ -4,11 +4,12 @@
 - `upstream`: the gateways, their models and what befalls them when.
 - `watch`: what must hold in every run, checked while it happens.
 - `scenarios`: outages as data, and `figures`, which counts what came of them.
-- `chaos`: outages at random, from a seed.
+- `chaos`: outages at random, of one gateway with one key, from a seed.
+- `tenants`: the same of several gateways, with keys, tenants, limits and strategies; `histories` draws them, and `oracle` watches
+  what must hold of them as well.
 
 Everything that happens follows from the seed: the same seed gives the same trace, byte for byte. A seed that showed a bug is
 kept in `seeds.txt` and run for ever. Many seeds: `python -m tests.simulation --seeds 200`.
 
-One key for each gateway, one tenant and no shared store, as yet: a tenant would be another router of `world.Process`, which shares
-with the first; Redis a further effect, which `world.Flow` would have to perform.
+No shared store, as yet: Redis would be a further effect, which `world.Flow` would have to perform.
 """

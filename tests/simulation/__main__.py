@@ -9,19 +9,26 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Callable
 
-from tests.simulation import chaos
+from tests.simulation import chaos, tenants
 from tests.simulation.corpus import KEPT, keep
 from tests.simulation.figures import Figures, measure, shortfalls
 from tests.simulation.scenarios import SCENARIOS
 from tests.simulation.watch import Violation
+
+AT_RANDOM: dict[str, Callable[[int], object]] = {
+    chaos.NAME: chaos.twice,
+    tenants.NAME: tenants.play,
+    tenants.APART: tenants.apart,
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--seeds", type=int, default=100, metavar="N", help="how many seeds to run (%(default)s)")
     parser.add_argument("--first", type=int, default=0, metavar="SEED", help="the first of them (%(default)s)")
-    names = (chaos.NAME, *SCENARIOS)
+    names = (*AT_RANDOM, *SCENARIOS)
     parser.add_argument(
         "--scenario",
         choices=(*names, "all"),
@@ -56,8 +63,8 @@ def _run(name: str, seeds: range, *, kept: bool) -> int:
 
 
 def _once(name: str, seed: int) -> list[Figures]:
-    if name == chaos.NAME:
-        chaos.twice(seed)
+    if name in AT_RANDOM:
+        AT_RANDOM[name](seed)
         return []
     scenario = SCENARIOS[name]
     return [measure(scenario.run(seed), scenario, compared=scenario.targets.added_p99 is not None)]

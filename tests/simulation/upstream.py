@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -36,6 +36,9 @@ HEADERS = 0.03
 REFUSAL = (0.04, 0.12)
 """Seconds that an error takes, from and to."""
 
+IN_FLIGHT, KEY_LIMIT = "openrouter_in_flight_budget", "openrouter_key_limit"
+"""Whose limits are used up: that of all that is under way with a key, that of the key itself."""
+
 _JSON = {"content-type": "application/json"}
 _SSE = {"content-type": "text/event-stream"}
 _WORDS = " there."
@@ -51,6 +54,18 @@ _WHOLE = (
     b'"usage":{"prompt_tokens":9,"completion_tokens":4}}'
 )
 _COMMENT = b": still thinking\n\n"
+
+
+@attrs.frozen
+class Rest:
+    """After a refusal, as docs/failures.md promises it."""
+
+    kind: str
+    """`key`: with this key, nothing of the gateway; `free`: nor any of its free models; `limited`: nor this model. `policy`: this
+    model, with no key of the same tenant. `model`: this model, with no key at all."""
+    seconds: float
+    asked_for: bool
+    """By the gateway; else the same call may ask again, once it has waited."""
 
 
 @attrs.define(eq=False, slots=True)
@@ -75,6 +90,10 @@ class Exchange:
     text: str = ""
     """All that the model says, or would have said."""
     retry_after: float | None = None
+    key: str = ""
+    """With which it was sent."""
+    rests: tuple[Rest, ...] = ()
+    """What may not be asked, and for how long, once this answer is there."""
 
     @property
     def target(self) -> Target:
@@ -110,42 +129,56 @@ Behaviour = Callable[[Occasion], None]
 @attrs.frozen
 class Fault:
     """From `begin` to `end`, in seconds from the start, these models (none named: all, catalogue included) misbehave at these
-    gateways (none named: at all)."""
+    gateways (none named: at all) to who comes with these keys (none named: to all)."""
 
     begin: float
     end: float
     behaviour: Behaviour
     models: tuple[str, ...] = ()
     gateways: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
 
-    def hits(self, target: Target, elapsed: float) -> bool:
+    def hits(self, exchange: Exchange, elapsed: float) -> bool:
         return (
             self.begin <= elapsed < self.end
-            and (not self.models or target.model in self.models)
-            and (not self.gateways or target.gateway in self.gateways)
+            and (not self.models or exchange.model in self.models)
+            and (not self.gateways or exchange.gateway in self.gateways)
+            and (not self.keys or exchange.key in self.keys)
         )
 
 
 class Upstream:
-    """The gateways, all of which have the same models. The first fault that hits decides."""
+    """The gateways. The first fault that hits decides."""
 
-    def __init__(self, models: tuple[str, ...], faults: Iterable[Fault] = ()) -> None:
-        self.models = models
+    def __init__(self, models: tuple[str, ...] | Mapping[str, tuple[str, ...]], faults: Iterable[Fault] = ()) -> None:
+        """`models`: what all gateways have, or what each has, by its name."""
+        self._models = models
         self.faults = list(faults)
         self.exchanges: list[Exchange] = []
-        entry = '{"id":"%s","context_length":8192,"pricing":{"prompt":"0.000001","completion":"0.000002"}}'
-        self._catalog = b'{"data":[%s]}' % ",".join(entry % model for model in models).encode()
+
+    def models(self, gateway: str) -> tuple[str, ...]:
+        """The ids of a gateway's models."""
+        return self._models[gateway] if isinstance(self._models, Mapping) else self._models
+
+    def _catalog(self, gateway: str) -> bytes:
+        entry = '{"id":"%s","context_length":8192,"pricing":{"prompt":"%s","completion":"%s"}}'
+        prices = (
+            (model, *(("0", "0") if model.endswith(":free") else ("0.000001", "0.000002")))
+            for model in self.models(gateway)
+        )
+        return b'{"data":[%s]}' % ",".join(entry % each for each in prices).encode()
 
     def answer(self, world: World, flow: Flow, order: Send | Open) -> Exchange:
         body = order.request.body
         model = CATALOG if body is None else body[10 : body.index(b'"', 10)].decode()  # after {"model":"
         gateway = (urlsplit(order.request.url).hostname or "").removesuffix(".test")
-        exchange = Exchange(gateway, model, world.now, flow)
+        credential = order.request.credential
+        key = "" if credential is None else credential.secret.reveal()
+        exchange = Exchange(gateway, model, world.now, flow, key=key)
         self.exchanges.append(exchange)
-        target = exchange.target
-        behaviour = next((fault.behaviour for fault in self.faults if fault.hits(target, world.elapsed)), healthy)
+        behaviour = next((fault.behaviour for fault in self.faults if fault.hits(exchange, world.elapsed)), healthy)
         if model is CATALOG and behaviour is healthy:
-            exchange.head, exchange.body = world.now + 0.1, self._catalog
+            exchange.head, exchange.body = world.now + 0.1, self._catalog(gateway)
         else:
             behaviour(self._occasion(world, flow, exchange, order))
         return exchange
@@ -187,21 +220,53 @@ def slow(factor: float) -> Behaviour:
 
 
 def refuse(
-    status: int, message: str = "no", headers: dict[str, str] | None = None, retry_after: float | None = None
+    status: int,
+    message: str = "no",
+    headers: dict[str, str] | None = None,
+    retry_after: float | None = None,
+    *,
+    source: str = "",
+    at_once: bool = False,
 ) -> Behaviour:
-    """An HTTP error, soon."""
-    body = b'{"error":{"code":%d,"message":"%s"}}' % (status, message.encode())
+    """An HTTP error, soon. `source`: whose limit it is, as OpenRouter tells it. `at_once`: in no time at all."""
+    about = b',"metadata":{"limit_source":"%s"}' % source.encode() if source else b""
+    body = b'{"error":{"code":%d,"message":"%s"%s}}' % (status, message.encode(), about)
     told = {**_JSON, **(headers or {})}
     if retry_after is not None:
         told["retry-after"] = f"{retry_after:g}"
+    rests = tuple(_rests(status, message, source, retry_after))
 
     def behave(occasion: Occasion) -> None:
         exchange, (least, most) = occasion.exchange, REFUSAL
+        if at_once:
+            least = most = 0.0
         exchange.head = occasion.now + least + (most - least) * occasion.draw().random()
         exchange.status, exchange.headers, exchange.body = status, told, body
-        exchange.events, exchange.retry_after = ((exchange.head, body),), retry_after
+        exchange.events, exchange.retry_after, exchange.rests = ((exchange.head, body),), retry_after, rests
 
     return behave
+
+
+def _rests(status: int, message: str, source: str, hint: float | None) -> Iterator[Rest]:
+    """What rests after a refusal, by docs/failures.md."""
+    kind, seconds, longest = "", 0.0, 3600.0
+    hint = hint or None
+    if "free-models-per-" in message:
+        kind, seconds, longest = "free", 60.0, 86_400.0
+    elif status == 401 or source == IN_FLIGHT or (status == 429 and "quota" in message):
+        kind, seconds = "key", 60.0 if status == 401 else 300.0 if status == 429 else 0.0
+        hint = hint if source else None
+    elif status == 402:
+        kind, seconds, hint = "key", 300.0, hint if source else None
+    elif status == 404:
+        kind, seconds, hint = "policy" if "policy" in message else "model", 3600.0, None
+    elif status == 429:
+        kind, seconds, longest = "limited", 5.0, 300.0
+    elif status in (503, 529):
+        kind, longest = "model", 300.0
+    seconds = seconds if hint is None else min(hint, longest)
+    if kind and seconds:
+        yield Rest(kind, seconds, hint is not None)
 
 
 def web_page(occasion: Occasion) -> None:

@@ -5,7 +5,8 @@ The invariants have the names under which the tests of this project speak of the
 =====  ==============================================================================================================
 I1     a call makes at most `max_attempts` attempts, and at most `max_same_target` on one target (both but for one that
        replaces a stale connection)
-I2     retries on the same target, in any window of t seconds: at most 10 + 0.1 · first attempts + t / 10
+I2     retries of one tenant on the same target, in any window of t seconds: at most 10 + 0.1 · first attempts + t / 10 (where the
+       policy says nothing else in place of the 10 and the 0.1)
 I3     nothing is sent at or after the deadline, and every call is over by its deadline
 I4     no wait is longer than a minute or what is left of the deadline
 I6     one probe at a time for each half-open breaker of a process
@@ -15,7 +16,7 @@ I10    what a stream delivered is the beginning of what one attempt said; of sev
 I11    every call ends once, tells its observers once, and leaves no answer open
 I24    a model is tried only when all before it were tried or refused, with the reason written down
 I25    honest refusals: see `recovers`
-hints  nothing is sent to a model before the time that it named, nor anything for a minute with a key that was refused
+hints  nothing is sent to a model before the time that it named, nor with a key that was refused for as long as it has to rest
 =====  ==============================================================================================================
 """
 
@@ -32,7 +33,7 @@ from routerkit.core.streaming import Ended
 from routerkit.errors import StreamInterruptedError
 from routerkit.types.completion import StreamMarker, StreamSeam
 from routerkit.types.event import BreakerState, CallFinished
-from routerkit.types.route import Target
+from routerkit.types.route import Origin, Target
 from tests.simulation.upstream import CATALOG, Exchange
 
 if TYPE_CHECKING:
@@ -41,11 +42,10 @@ if TYPE_CHECKING:
 Scope = tuple[str, str | None]
 """A gateway, and a model there; ``None``: the gateway itself, or the key for it."""
 
+Resting = tuple[int, str, str, str, str]
+"""What may not be asked: the process, the kind of rest, the gateway, the key or its tenant, the model."""
+
 EPSILON = 1e-6
-KEY_REST = 60.0
-"""Seconds for which a refused key is not used."""
-MAX_HINT = 300.0
-"""A model does not rest for longer, whatever it says."""
 LIVENESS = 62.0
 """Seconds after which every breaker is closed again, if the upstream is well and one call a second asks each model."""
 
@@ -75,8 +75,8 @@ class Watch:
     def __init__(self, world: World) -> None:
         self.world = world
         world.watch = self
-        gateways = world.processes[0].router.access
-        scopes: list[Scope] = [(gateway, model) for gateway in gateways for model in (*world.upstream.models, None)]
+        gateways, models = world.processes[0].router.access, world.upstream.models
+        scopes: list[Scope] = [(gateway, model) for gateway in gateways for model in (*models(gateway), None)]
         self._breakers = [
             {scope: process.router.health.breaker(*scope) for scope in scopes} for process in world.processes
         ]
@@ -89,10 +89,10 @@ class Watch:
         """Per call, those of its probes that are not settled."""
         self._held: list[Probe] = []
         """The probes that the call which goes on right now had before it went on."""
-        self._retries: defaultdict[tuple[int, Target], list[tuple[float, int]]] = defaultdict(list)
-        """Per process and target: when a call first asked it (0), or paid for a retry (1)."""
-        self._not_before: dict[tuple[int, Scope], float] = {}
-        """Per process and target, or for the key of a gateway: what was asked for."""
+        self._retries: defaultdict[tuple[int, Target, str], list[tuple[float, int]]] = defaultdict(list)
+        """Per process, target and tenant: when a call first asked it (0), or paid for a retry (1)."""
+        self._not_before: dict[Resting, tuple[float, bool]] = {}
+        """Until when, and whether the gateway asked for it."""
 
     # --- while it happens ---
 
@@ -112,16 +112,16 @@ class Watch:
         for (scope, breaker), was, now in zip(
             self._breakers[number].items(), self._states[number], states, strict=True
         ):
-            if was is now:
-                continue
-            if now not in _STEPS[was]:
-                self._fail("I8", flow, f"the breaker of {_named(scope)} went from {was} to {now}")
-            broke = (
-                now is BreakerState.OPEN and self._probed.get(breaker) is flow
-            )  # its stream, after it had begun well
-            if was is BreakerState.HALF_OPEN and not broke and all(each.breaker is not breaker for each in self._held):
-                self._fail("I8", flow, f"is no probe of {_named(scope)}, but its breaker went from {was} to {now}")
+            if was is not now:
+                self._changed(flow, scope, breaker, was, now)
         self._states[number] = states
+
+    def _changed(self, flow: Flow, scope: Scope, breaker: Breaker, was: BreakerState, now: BreakerState) -> None:
+        if now not in _STEPS[was]:
+            self._fail("I8", flow, f"the breaker of {_named(scope)} went from {was} to {now}")
+        broke = now is BreakerState.OPEN and self._probed.get(breaker) is flow  # its stream, after it had begun well
+        if was is BreakerState.HALF_OPEN and not broke and all(each.breaker is not breaker for each in self._held):
+            self._fail("I8", flow, f"is no probe of {_named(scope)}, but its breaker went from {was} to {now}")
 
     def sent(self, flow: Flow, exchange: Exchange) -> None:
         """I3, I6, and that nothing comes before its time."""
@@ -134,11 +134,13 @@ class Watch:
         self.settled(flow)
         if target.model == CATALOG:
             return
+        asked = any(each.target == target for each in flow.exchanges)
+        for resting in self._concerning(flow, exchange):
+            until, asked_for = self._not_before.get(resting, (0.0, False))
+            if now < until - EPSILON and (asked_for or not asked):
+                what = " ".join(filter(None, resting[1:]))
+                self._fail("hints", flow, f"sent to {target} {until - now} s before it may: {what}")
         scopes: tuple[Scope, ...] = ((target.gateway, target.model), (target.gateway, None))
-        for scope in scopes:
-            until = self._not_before.get((number, scope), 0.0)
-            if now < until - EPSILON:
-                self._fail("hints", flow, f"sent to {target} {until - now} s before {_named(scope)} may be used")
         timeouts, total = flow.request.timeouts, flow.request.total
         lease = min(timeouts.first_token, total, 60.0)
         for scope in scopes:
@@ -180,10 +182,15 @@ class Watch:
                 if breaker._waiting:
                     lost = f"{len(breaker._waiting)} permits of {_named(scope)}"
                     raise Violation(f"I6: process {number}: {lost} never came back")
-        for (number, target), entries in self._retries.items():
-            tokens, last = 10.0, 0.0
+        policy = self.world.processes[0].router.settings.retry
+        for (number, target, tenant), entries in self._retries.items():
+            process = self.world.processes[number]
+            if (process.routers.get(tenant) or process.router).quotas is not None:
+                continue  # what a limit refuses has been counted as a first attempt all the same
+            tokens, last = policy.budget, 0.0
             for when, retry in sorted(entries):
-                tokens = min(10.0, tokens + (when - last) / 10 + (0.0 if retry else 0.1))
+                earned = (when - last) / 10 + (0.0 if retry else policy.budget_deposit)
+                tokens = min(policy.budget, tokens + earned)
                 last, tokens = when, tokens - retry
                 if tokens < -EPSILON:
                     raise Violation(f"I2: process {number} retried {target} too often until {when}")
@@ -199,20 +206,25 @@ class Watch:
 
     def _heard(self, flow: Flow, exchange: Exchange) -> None:
         """What follows from the status that has come by now."""
-        number, asked = flow.process.number, exchange.model != CATALOG
-        whole: Scope = (exchange.gateway, None)
-        if exchange.status == 200:
-            if flow.request.stream:  # the gateway answers, whatever the model will do: its probe is over
-                breaker = self._breakers[number][whole]
-                self._settle(flow, [probe for probe in self._mine[flow] if probe.breaker is breaker])
-        elif exchange.status == 401 and asked:
-            self._rests(number, whole, exchange.head + KEY_REST)
-        if exchange.retry_after is not None and asked:
-            until = exchange.head + min(exchange.retry_after, MAX_HINT)
-            self._rests(number, (exchange.gateway, exchange.model), until)
+        if exchange.status == 200 and flow.request.stream:  # the gateway answers, whatever the model will do
+            breaker = self._breakers[flow.process.number][exchange.gateway, None]
+            self._settle(flow, [probe for probe in self._mine[flow] if probe.breaker is breaker])
+        if exchange.model != CATALOG:
+            for rest in exchange.rests:
+                whose = next(each for each in _all_rests(flow, exchange) if each[1] == rest.kind)
+                self._rests(whose, exchange.head, exchange.head + rest.seconds, asked_for=rest.asked_for)
 
-    def _rests(self, number: int, scope: Scope, until: float) -> None:
-        self._not_before[number, scope] = max(until, self._not_before.get((number, scope), 0.0))
+    def _rests(self, whose: Resting, _since: float, until: float, *, asked_for: bool) -> None:
+        known, for_a_reason = self._not_before.get(whose, (0.0, False))
+        if until > known:
+            self._not_before[whose] = until, asked_for
+        elif until == known:
+            self._not_before[whose] = until, asked_for or for_a_reason
+
+    def _concerning(self, flow: Flow, exchange: Exchange) -> list[Resting]:
+        """Whatever might rest, so that this is not to be sent."""
+        free = exchange.model.endswith(":free")
+        return [each for each in _all_rests(flow, exchange) if free or each[1] != "free"]
 
     def _settle(self, flow: Flow, probes: Iterable[Probe]) -> None:
         for probe in tuple(probes):
@@ -230,9 +242,10 @@ class Watch:
 
     def _count_attempts(self, flow: Flow) -> None:
         """I1, and the entries for I2."""
-        policy = flow.process.router.settings.retry
-        tries: defaultdict[Target, int] = defaultdict(int)
-        before, stale = None, 0
+        policy = flow.router.settings.retry
+        tries: defaultdict[tuple[Target, str], int] = defaultdict(int)
+        asked: dict[Target, float] = {}
+        before, stale, repeated = None, 0, None
         for exchange in flow.exchanges:
             target = exchange.target
             if target.model == CATALOG:
@@ -241,26 +254,37 @@ class Watch:
             again = exchange.stale and not stale
             stale += again
             before = None if reconnected else exchange
-            if again or (exchange.unsent is not None and not reconnected):
-                continue  # another connection is made, at no charge
-            tries[target] += 1
-            whose = self._retries[flow.process.number, target]
-            if tries[target] > 1:
-                paid = max((when for when, _ in flow.waits if when <= exchange.sent), default=exchange.sent)
-                whose.append((paid, 1))
-            else:
-                whose.append((exchange.sent, 0))
+            whose = self._retries[flow.process.number, target, flow.tenant]
+            if again:  # another connection is made, at no charge
+                whose += [(exchange.sent, 0)] * (target not in asked)
+                asked[target], repeated = exchange.sent, target
+                continue
+            if exchange.unsent is not None and not reconnected:
+                continue  # the same
+            tries[target, exchange.key] += 1
+            if repeated == target:
+                repeated = None
+                continue
+            paid = [when for when, _ in flow.waits if asked.get(target, exchange.sent) <= when <= exchange.sent]
+            whose.append((paid[-1], 1) if paid and target in asked else (exchange.sent, 0))
+            asked[target] = exchange.sent
         if sum(tries.values()) > policy.max_attempts:
             self._fail("I1", flow, f"made {sum(tries.values())} attempts")
         if any(count > policy.max_same_target for count in tries.values()):
-            self._fail("I1", flow, f"asked one too often: {dict(tries)}")
+            self._fail(
+                "I1", flow, f"asked one too often: { {str(target): count for (target, _), count in tries.items()} }"
+            )
 
     def _check_order(self, flow: Flow) -> None:
         """I24."""
         if flow.route is None:
             return
-        router = flow.process.router
-        rank = {candidate.target: place for place, candidate in enumerate(router.named(flow.request).targets)}
+        router = flow.router
+        named = router.named(flow.request).targets
+        rank = {candidate.target: place for place, candidate in enumerate(named)}
+        if router.strategy is not None or router.fallback_strategy is not None:  # but for what the call itself names
+            first = sum(candidate.origin is Origin.REQUESTED for candidate in named)
+            rank = {target: min(place, first) for target, place in rank.items()}
         skipped = {skip.target for skip in flow.route.skipped}
         tried: set[Target] = set()
         for attempt in flow.route.attempts:
@@ -302,6 +326,18 @@ class Watch:
         raise Violation(
             f"{invariant}: {self.world.elapsed:.3f} s: call {flow.number} of process {flow.process.number} {what}"
         )
+
+
+def _all_rests(flow: Flow, exchange: Exchange) -> list[Resting]:
+    """All that an answer may tell to rest."""
+    number, gateway, model = flow.process.number, exchange.gateway, exchange.model
+    return [
+        (number, "key", gateway, exchange.key, ""),
+        (number, "free", gateway, exchange.key, ""),
+        (number, "limited", gateway, exchange.key, model),
+        (number, "policy", gateway, flow.tenant, model),
+        (number, "model", gateway, "", model),
+    ]
 
 
 def _named(scope: Scope) -> str:

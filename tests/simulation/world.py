@@ -1,7 +1,8 @@
 """The simulated world: one heap of things to come, one clock, any number of processes with calls under way.
 
-Each process owns a real `Router`. A `Flow` is one call: it drives the router's generator as a facade's driver does, except
-that an effect which takes time is a note on the heap. All time limits in effects are held to the letter.
+Each process owns a real `Router`, and one that shares with it for each tenant. A `Flow` is one call: it drives the router's
+generator as a facade's driver does, except that an effect which takes time is a note on the heap. All time limits in effects
+are held to the letter.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from routerkit.core.effects import (
 from routerkit.core.effects import HttpResponse as Response
 from routerkit.core.router import Router
 from routerkit.errors import RouterKitError
+from routerkit.store.memory import MemoryStore
+from routerkit.tenancy import settings_for
 from routerkit.types.request import ChatRequest
 from routerkit.types.settings import Settings
 from routerkit.types.verdict import Sent
@@ -57,13 +60,23 @@ class _NoLock:
 
 
 class Process:
-    """One process of an application: a router, and the `Runtime` that the router sees."""
+    """One process of an application: its routers, and the `Runtime` that they see."""
 
-    def __init__(self, world: World, number: int, settings: Settings) -> None:
+    def __init__(self, world: World, number: int, settings: Settings, *, dice_by_call: bool) -> None:
         self.number = number
         self._world = world
         self.random = random.Random(f"{world.seed}/process/{number}").random
-        self.router = Router(settings, self, lambda: world.observed)
+        if dice_by_call:
+            self.random = self._random_of_call
+        self.store = MemoryStore(self)
+        self.router = Router(settings, self, lambda: world.observed, self.store)
+        self.routers = {name: self.router.sharing(settings_for(settings, name)) for name in settings.tenants}
+        """By tenant."""
+
+    def _random_of_call(self) -> float:
+        going = self._world.going
+        assert going is not None, "random numbers outside of all calls"
+        return going.dice()
 
     def monotonic(self) -> float:
         return self._world.now
@@ -76,7 +89,10 @@ class Process:
 
 
 class World:
-    """`wall_steps`: (seconds from the start, seconds by which somebody sets the wall clock then)."""
+    """`wall_steps`: (seconds from the start, seconds by which somebody sets the wall clock then).
+
+    `dice_by_call`: what is random in a call does not depend on what other calls there are.
+    """
 
     def __init__(
         self,
@@ -87,12 +103,15 @@ class World:
         processes: int = 1,
         observed: bool = False,
         wall_steps: tuple[tuple[float, float], ...] = (),
+        dice_by_call: bool = False,
     ) -> None:
         self.seed = seed
         self.now = START
         self.upstream = upstream
         self.observed = observed
-        self.processes = [Process(self, number, settings) for number in range(processes)]
+        self.going: Flow | None = None
+        """The call that goes on right now."""
+        self.processes = [Process(self, each, settings, dice_by_call=dice_by_call) for each in range(processes)]
         self.flows: list[Flow] = []
         self.watch: Watch | None = None
         self.trace: list[tuple[Any, ...]] = []
@@ -145,9 +164,10 @@ class World:
             if collects:
                 gc.enable()
 
-    def call(self, process: int, request: ChatRequest) -> Flow:
-        """Begin a call now."""
-        flow = Flow(self, self.processes[process], len(self.flows), request)
+    def call(self, process: int, request: ChatRequest, tenant: str = "", number: int | None = None) -> Flow:
+        """Begin a call now. `number`: what tells it from all others, and decides how long its answers take."""
+        number = len(self.flows) if number is None else number
+        flow = Flow(self, self.processes[process], number, request, tenant)
         self.flows.append(flow)
         flow.resume()
         return flow
@@ -171,11 +191,14 @@ class World:
 class Flow:
     """One call under way."""
 
-    def __init__(self, world: World, process: Process, number: int, request: ChatRequest) -> None:
+    def __init__(self, world: World, process: Process, number: int, request: ChatRequest, tenant: str) -> None:
         self.world = world
         self.process = process
         self.number = number
         self.request = request
+        self.tenant = tenant
+        self.router = process.routers[tenant] if tenant else process.router
+        self.dice = random.Random((world.seed << 32) + number).random
         self.started = world.now
         self.deadline = world.now + request.total
         self.ended: float | None = None
@@ -189,8 +212,10 @@ class Flow:
         self.delivered: list[Any] = []
         self.events: list[Any] = []
         self.open: set[Handle] = set()
+        self.asking: Exchange | None = None
+        """The attempt that it waits for, so that its key is in use; the catalogue is none."""
         self._ticket = 0
-        step = process.router.stream if request.stream else process.router.complete
+        step = self.router.stream if request.stream else self.router.complete
         self._step = step(request)
 
     @property
@@ -204,6 +229,7 @@ class Flow:
     def resume(self, result: Any = None, failure: TransportFailure | None = None) -> None:
         """Go on with what an effect brought, up to the next one that takes time."""
         step, watch = self._step, self.world.watch
+        self.world.going = self
         if watch is not None:
             watch.before(self)
         try:
@@ -222,6 +248,7 @@ class Flow:
         """The caller is gone; as `routerkit.transport.drive.unwind`, nothing is waited for."""
         if self.ended is not None:
             return
+        self.world.going = self
         if self.world.watch is not None:
             self.world.watch.before(self)
         self._ticket += 1
@@ -239,7 +266,7 @@ class Flow:
 
     def _end(self, value: Any, error: RouterKitError | None) -> None:
         world = self.world
-        self.ended, self.value, self.error = world.now, value, error
+        self.ended, self.value, self.error, self.asking = world.now, value, error, None
         outcome = "ok" if value is not None else "cancelled" if self.cancelled else type(error).__name__
         world.trace.append((world.now, self.number, outcome, str(error or "")))
         if world.watch is not None:
@@ -274,6 +301,7 @@ class Flow:
         elif isinstance(effect, Emit):
             self.events.append(effect.event)
         elif isinstance(effect, Sleep):
+            self.asking = None
             self.waits.append((self.world.now, effect.seconds))
             self.world.trace.append((self.world.now, self.number, "sleep", effect.seconds))
             return self._later(self.world.now + effect.seconds)
@@ -285,6 +313,7 @@ class Flow:
         """Send, and note when the answer's head comes; a whole answer's body comes with it."""
         world, now = self.world, self.world.now
         exchange = world.upstream.answer(world, self, effect)
+        self.asking = None if effect.request.body is None else exchange
         world.trace.append((now, self.number, "send", exchange.model))
         if world.watch is not None:
             world.watch.sent(self, exchange)
@@ -315,6 +344,7 @@ class Flow:
 
     def _await(self, effect: Await) -> Any:
         latch, ticket = effect.latch, self._ticket + 1
+        self.asking = None
 
         def wake() -> None:
             self.world.at(self.world.now, self._wake, ticket, True, None)
