@@ -184,7 +184,8 @@ def _same(call: Call, candidate: Candidate, verdict: Verdict, key: Key) -> Step[
     """Another attempt on the same target, after the wait it asked for or a backoff; ``None`` when that is not allowed."""
     router, target = call.router, candidate.target
     policy = router.settings.retry
-    tries = call.itinerary.tries(target)
+    # What a new connection did not mend, a third will not either.
+    tries = call.ledger.tries(target) if verdict.code in _TRANSPARENT else call.itinerary.tries(target)
     if tries >= policy.max_same_target:
         return None
     hint = verdict.retry_after

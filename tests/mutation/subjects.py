@@ -43,11 +43,7 @@ SUBJECTS = {
             ),
         ),
         Subject("breaker", ("tests/test_breaker.py",), ("breaker.RESET_AFTER", "breaker.PANIC_INTERVAL")),
-        Subject(
-            "retry",
-            ("tests/test_retry.py", "tests/test_itinerary.py", "tests/test_patience.py"),
-            ("retry.REFILL_SECONDS", "retry.MIN_USEFUL", "retry.WAITABLE"),
-        ),
+        Subject("retry", ("tests/test_retry.py",), ("retry.REFILL_SECONDS",)),
         Subject("conditions", ("tests/test_itinerary.py", "tests/test_call.py")),
         Subject("sse", ("tests/test_sse.py",), ("sse.BOM", "sse._IDLE_PER_COMMENT", "sse._LF", "sse._CR")),
         Subject("keys", (*_SEVERAL, "tests/test_health.py")),
@@ -60,7 +56,7 @@ SUBJECTS = {
         Subject(
             "itinerary",
             ("tests/test_itinerary.py", "tests/test_call.py", "tests/test_patience.py", *_SEVERAL, *_SHORT),
-            ("itinerary.CATALOG_PATIENCE",),
+            ("itinerary.CATALOG_PATIENCE", "retry.MIN_USEFUL", "retry.WAITABLE"),
         ),
         Subject("access", ("tests/test_keys.py", "tests/test_router.py")),
         Subject(

@@ -19,7 +19,7 @@ def test_the_mutants_of_a_number_are_noticed() -> None:
     command = [sys.executable, "-m", "tests.mutation", "retry", "--only", "tables"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert "11/11 noticed, 0 equivalent, 0 alive" in done.stdout
+    assert "2/2 noticed, 0 equivalent, 0 alive" in done.stdout
 
 
 @pytest.mark.parametrize("table", [table for subject in SUBJECTS.values() for table in subject.tables])
