@@ -36,6 +36,7 @@ class _OnTarget:
 
     __slots__ = ()
     target: Target
+    origin: Origin
 
     @property
     def model(self) -> str:
@@ -44,6 +45,9 @@ class _OnTarget:
     @property
     def gateway(self) -> str:
         return self.target.gateway
+
+    def _place(self) -> dict[str, str]:
+        return {"model": self.model, "gateway": self.gateway, "origin": str(self.origin)}
 
 
 @attrs.frozen
@@ -58,9 +62,7 @@ class Candidate(_OnTarget):
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "model": self.model,
-            "gateway": self.gateway,
-            "origin": str(self.origin),
+            **self._place(),
             "reason": self.reason,
             "expected_cost": None if self.expected_cost is None else str(self.expected_cost),
         }
@@ -78,9 +80,7 @@ class Skip(_OnTarget):
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "model": self.model,
-            "gateway": self.gateway,
-            "origin": str(self.origin),
+            **self._place(),
             "reason": self.reason,
             "retry_after": self.retry_after,
         }
@@ -143,9 +143,7 @@ class Attempt(_OnTarget):
     def to_dict(self) -> dict[str, Any]:
         """The attempt as plain values for JSON."""
         return {
-            "model": self.model,
-            "gateway": self.gateway,
-            "origin": str(self.origin),
+            **self._place(),
             "status": self.status,
             "verdict": self.verdict.code,
             "billing": str(self.billing),
