@@ -50,6 +50,7 @@ _ELSEWHERE = {
     "models": "fallback_models=",
     "fallbacks": "fallback_models=",
     "max_retries": "retry=RetryPolicy(max_attempts=…)",
+    "max_attempts": "retry=RetryPolicy(max_attempts=…)",
     "url": "base_url=",
     "api_base": "base_url=",
     "default_headers": "extra_headers= of a call",
