@@ -247,6 +247,13 @@ def test_a_connection_that_led_to_a_wrong_server_is_made_anew_at_once_and_at_no_
     assert [request.index for request in world.gateway.requests] == [0, 0]
 
 
+def test_what_a_new_connection_does_not_mend_a_third_is_not_made_for() -> None:
+    world = World()
+    world.script(A, r.error(421), r.error(421), r.completion("too late"))
+    told = world.ask(fallback_models=[B])
+    assert (told.attempts, told.waits) == ([f"{A} 421 misdirected"] * 2 + [f"{B} 200 ok"], [])
+
+
 def test_why_is_waited_before_the_same_model_is_asked_again() -> None:
     world = World()
     world.script(A, CONFLICT, r.completion(), r.error(409, headers={"Retry-After": "2"}), r.completion())

@@ -18,6 +18,7 @@ from routerkit.core.pricing import within
 from routerkit.errors import DeadlineExceededError, InternalServerError, RouterKitError
 from routerkit.gateways import OPENROUTER
 from routerkit.testing.replies import catalog_model
+from routerkit.types.gateway import Gateway
 from routerkit.types.model import Model, Pricing
 from routerkit.types.policy import Timeouts
 from routerkit.types.request import ChatRequest
@@ -76,6 +77,14 @@ def drawn(snapshot: Snapshot, asked: ChatRequest, *names: str, wall: float = CAP
 
 def ids(plan: Plan) -> list[str]:
     return [each.model for each in plan.targets]
+
+
+def test_a_prefix_is_taken_off_once() -> None:
+    gateway = Gateway(name="first", base_url="http://127.0.0.1:1/v1", id_prefix="first/")
+    for aliases, asked in ({}, "first/x"), ({"first/first/x": {"first": "first/first/y"}}, "first/y"):
+        settings = Settings(gateways=(gateway,), aliases=aliases)
+        request = ChatRequest.build("Hello", model="first/first/x", fallback_models=())
+        assert [each.model for each in named(settings, request).targets] == [asked]
 
 
 # --- what is named ---
