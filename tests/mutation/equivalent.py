@@ -39,6 +39,11 @@ EQUIVALENT: Equivalent = {
     },
     "plan": {
         (
+            "_known_as",
+            "ids = aliases.get(bare, {}) if pin is not None else {}",
+            "ids = aliases.get(bare, {}) if (pin is not None) or True else {}",
+        ): "without a prefix the name is the same, and the table was asked for it before",
+        (
             "_places",
             'yield Target(gateway.name, model), "", words',
             'yield Target(gateway.name, model), "XXXX", words',
