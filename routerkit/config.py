@@ -10,8 +10,6 @@ import attrs
 
 from routerkit import gateways as known
 from routerkit.core.strategies import Strategy, strategy_of
-from routerkit.env_file import from_file as from_file
-from routerkit.env_file import with_file as with_file
 from routerkit.environment import MEMORY, PREFIXES, Environment, Variables, hidden, keys_in, store_url, strategy_name
 from routerkit.errors import ConfigurationError, InvalidRequestError
 from routerkit.tenancy import Place, check_tenants, client_keys, switched_on, tell_oddities, tenants_of

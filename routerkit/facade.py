@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 
-from routerkit.config import ChangeableOptions, Options, changed, settings_from, spoken_of, with_file
+from routerkit.config import ChangeableOptions, Options, changed, settings_from, spoken_of
 from routerkit.core.effects import Emit, Step
 from routerkit.core.router import Router
 from routerkit.core.streaming import Ended
+from routerkit.env_file import with_file
 from routerkit.environment import Variables, hidden
 from routerkit.errors import ConfigurationError, RouterKitError
 from routerkit.telemetry.observe import Observers

@@ -54,7 +54,8 @@ def _settings(context: click.Context) -> Settings | None:
 
     That there is no key does not matter here.
     """
-    from routerkit.config import settings_from, with_file
+    from routerkit.config import settings_from
+    from routerkit.env_file import with_file
     from routerkit.environment import Variables
     from routerkit.errors import ConfigurationError
 

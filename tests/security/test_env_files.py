@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from routerkit import AsyncClient, Client, ConfigurationError
-from routerkit.config import from_file
+from routerkit.env_file import from_file
 from routerkit.types.secret import Secret
 from tests.security.canaries import KEY, found_in, leaks, listening, said_by, shown_by
 
